@@ -169,7 +169,7 @@ class Pane(Struct, frozen=True, kw_only=True):
 
 
 class ShotPlan(Struct, frozen=True, kw_only=True):
-    """How one shot is framed. follow and still: one pane; stack: two; fit: one pane, whole frame over a blurred fill."""
+    """How one shot is framed: follow and still have one pane, stack two, fit one (whole frame over a blurred fill)."""
 
     start_s: float
     end_s: float
