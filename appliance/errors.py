@@ -1,0 +1,100 @@
+"""What can go wrong in the appliance itself, with the exit code its command ends with.
+
+ApplianceError             1
+├── ConfigError            2  the configuration has problems (`.problems` lists all of them)
+├── BoxNotRunning          1  no running box of this configuration
+├── BoxAlreadyRunning      1  a box of this data folder runs already
+├── ProcessFailed          1  a supervised program did not become ready
+├── JobNotFound            1  no job with this id
+├── JobFailed              1  a job ended without clips
+├── IntakeRefused          2  a video, URL or option cannot be taken
+├── StoreDamaged           1  a database cannot be read: rebuild it
+└── ModelError             1
+    ├── UnknownModel       2  no such model name
+    ├── ModelUnreachable   1  its publisher cannot be reached from here
+    └── ModelDamaged       1  a file's checksum is not the published one
+
+The bus and the stages have trees of their own (`bus.errors`, `stages.errors`).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class ApplianceError(Exception):
+    """Root. The message is for people: what happened and what to do next. Printed without a traceback."""
+
+    exit_code = 1
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """One thing wrong in the configuration."""
+
+    where: str
+    """`file:line:column`, or `environment NAME`."""
+    key: str
+    """Dotted key, empty for a problem of the whole file."""
+    message: str
+    """What is wrong; what to write instead."""
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.where, self.key, self.message) if part)
+
+
+class ConfigError(ApplianceError):
+    """The configuration cannot be used. All problems are collected before this is raised."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+class BoxNotRunning(ApplianceError):
+    """No running box of this configuration answers."""
+
+
+class BoxAlreadyRunning(ApplianceError):
+    """Another box holds this data folder."""
+
+
+class ProcessFailed(ApplianceError):
+    """A supervised program did not become ready in time."""
+
+
+class JobNotFound(ApplianceError):
+    """There is no job with this id."""
+
+
+class JobFailed(ApplianceError):
+    """The job ended without a clip."""
+
+
+class IntakeRefused(ApplianceError):
+    """What was asked for cannot be taken as a job."""
+
+    exit_code = 2
+
+
+class StoreDamaged(ApplianceError):
+    """A database file cannot be read. `appliance rebuild` makes it anew from the stream."""
+
+
+class ModelError(ApplianceError):
+    """A model cannot be fetched, checked or removed."""
+
+
+class UnknownModel(ModelError):
+    """The registry has no model of this name."""
+
+    exit_code = 2
+
+
+class ModelUnreachable(ModelError):
+    """The publisher of a model does not answer from this machine."""
+
+
+class ModelDamaged(ModelError):
+    """A model file is not what its publisher published."""

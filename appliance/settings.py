@@ -1,0 +1,230 @@
+"""Every setting of the appliance: name, type, limits, default and meaning, declared once.
+
+`appliance.config` reads files and the environment into this tree; `appliance.yaml`, `docs/CONFIGURATION.md` and the
+error messages are made from it, and tests hold them together. Names carry units. Each field's `Meta` description is
+the sentence people read: what it does, what the limit does, what 0 or null means.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+GIB = 1024**3
+
+
+class Bus(Struct, frozen=True, kw_only=True):
+    """The event bus: a NATS server with JetStream."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="NATS server to join, such as nats://user:password@host:4222. null: start the embedded one."),
+    ] = None
+    port: Annotated[
+        int, Meta(ge=0, le=65535, description="Port of the embedded server on 127.0.0.1. 0: any free port.")
+    ] = 4222
+    binary: Annotated[
+        Path | None,
+        Meta(description="nats-server program for the embedded server. null: the one that was installed along."),
+    ] = None
+    ack_wait_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=300,
+            description="Seconds without a sign of life after which a worker's task is given to another. Working "
+            "workers give one three times as often, so this bounds recovery after a crash, not a task's length.",
+        ),
+    ] = 8.0
+    max_bytes: Annotated[
+        int,
+        Meta(
+            ge=64 * 1024**2,
+            description="Bytes on disk for all events and commands. Past it the bus refuses new ones and says so.",
+        ),
+    ] = 8 * GIB
+    max_age_days: Annotated[
+        int, Meta(ge=1, le=3650, description="Days after which an event leaves the bus; the database keeps it.")
+    ] = 90
+
+
+class Cache(Struct, frozen=True, kw_only=True):
+    """The cache."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(auto|off|(redis|rediss|unix)://.+)$",
+            description="auto: a redis-server or valkey-server of our own on a unix socket, when one is installed. "
+            "off: none, everything is computed. Or a redis://, rediss:// or unix:// address.",
+        ),
+    ] = "auto"
+
+
+class StageWorkers(Struct, frozen=True, kw_only=True):
+    """The workers of one stage and the bounds of one attempt."""
+
+    min: Annotated[int, Meta(ge=0, le=64, description="Workers kept running. 0: this box runs none of this stage.")] = 1
+    max: Annotated[int, Meta(ge=0, le=64, description="Most workers of this stage on this box.")] = 1
+    timeout_s: Annotated[
+        float, Meta(ge=1, le=86400, description="Seconds an attempt may take, plus timeout_factor for its media.")
+    ] = 120.0
+    timeout_factor: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=1000,
+            description="Seconds an attempt may take in addition for each second of media (of the clip, for the "
+            "stages that work on clips). Past the sum it is stopped and counts as failed.",
+        ),
+    ] = 10.0
+    stall_timeout_s: Annotated[
+        float,
+        Meta(ge=5, le=86400, description="Seconds without progress after which an attempt is stopped as failed."),
+    ] = 120.0
+    max_memory_bytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Memory that an attempt's process may take; past it the attempt fails and the worker lives. "
+            "0: no limit.",
+        ),
+    ] = 4 * GIB
+
+
+class Workers(Struct, frozen=True, kw_only=True):
+    """Workers by stage."""
+
+    download: StageWorkers = StageWorkers(timeout_s=600.0, timeout_factor=4.0)
+    transcribe: StageWorkers = StageWorkers(timeout_factor=20.0, max_memory_bytes=8 * GIB)
+    moments: StageWorkers = StageWorkers(timeout_factor=2.0)
+    faces: StageWorkers = StageWorkers(timeout_factor=40.0)
+    crop: StageWorkers = StageWorkers(timeout_factor=20.0)
+    cut: StageWorkers = StageWorkers(timeout_factor=60.0)
+
+
+class Retry(Struct, frozen=True, kw_only=True):
+    """What happens when an attempt of a stage fails."""
+
+    attempts: Annotated[
+        int, Meta(ge=1, le=20, description="Attempts of a stage before its job or clip fails and is dead-lettered.")
+    ] = 3
+    backoff_s: Annotated[
+        float, Meta(ge=0.1, le=3600, description="Seconds to the second attempt; doubles with each further one.")
+    ] = 2.0
+    backoff_max_s: Annotated[float, Meta(ge=0.1, le=86400, description="Most seconds between two attempts.")] = 300.0
+
+
+class Models(Struct, frozen=True, kw_only=True):
+    """Where models lie."""
+
+    dir: Annotated[
+        Path | None, Meta(description="Folder of the models that `appliance models` manages. null: <data_dir>/models.")
+    ] = None
+
+
+class Supervisor(Struct, frozen=True, kw_only=True):
+    """How the box's own programs are kept running."""
+
+    restart_delay_s: Annotated[
+        float,
+        Meta(ge=0.05, le=3600, description="Seconds before a program that ended is started again; doubles each time."),
+    ] = 1.0
+    restart_delay_max_s: Annotated[
+        float, Meta(ge=0.05, le=86400, description="Most seconds between two starts of a program.")
+    ] = 60.0
+    start_timeout_s: Annotated[
+        float, Meta(ge=1, le=600, description="Seconds in which a program must become ready, else it is restarted.")
+    ] = 30.0
+    stop_grace_s: Annotated[
+        float, Meta(ge=0, le=3600, description="Seconds that programs get to end by themselves before they are killed.")
+    ] = 20.0
+    frozen_after_s: Annotated[
+        float,
+        Meta(ge=5, le=3600, description="Seconds without a sign of life after which a program counts as frozen."),
+    ] = 30.0
+
+
+class Dispatcher(Struct, frozen=True, kw_only=True):
+    """How events are written to the database and acted upon."""
+
+    max_parallel_tasks: Annotated[
+        int, Meta(ge=1, le=1000, description="Most parts of event rows that run at once.")
+    ] = 10
+    event_timeout_s: Annotated[
+        float, Meta(ge=0.1, le=300, description="Seconds that one part of an event row may take.")
+    ] = 5.0
+    max_retries: Annotated[
+        int, Meta(ge=0, le=20, description="Further tries of a part that failed, exponentially.")
+    ] = 3
+    failure_threshold: Annotated[
+        int, Meta(ge=1, le=1000, description="Failures in a row after which a part is not tried for a while.")
+    ] = 5
+    recovery_timeout_s: Annotated[
+        float, Meta(ge=1, le=3600, description="Seconds until a part that was given up is tried again.")
+    ] = 60.0
+    batch_events: Annotated[
+        int, Meta(ge=1, le=10000, description="Most events written to the database in one transaction.")
+    ] = 256
+
+
+class Logging(Struct, frozen=True, kw_only=True):
+    """What is logged and where."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe record that is written.")
+    ] = "info"
+    format: Annotated[Literal["text", "json"], Meta(description="text for people, json for one object a line.")] = (
+        "text"
+    )
+    dir: Annotated[
+        Path | None, Meta(description="Folder of the log files, with one file a job. null: <data_dir>/logs.")
+    ] = None
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """The whole configuration. `appliance.config.load` returns it with every path absolute."""
+
+    data_dir: Annotated[
+        Path, Meta(description="Folder of jobs, clips, databases and everything else the box keeps.")
+    ] = Path("data")
+    bus: Bus = Bus()
+    cache: Cache = Cache()
+    workers: Workers = Workers()
+    retry: Retry = Retry()
+    models: Models = Models()
+    supervisor: Supervisor = Supervisor()
+    dispatcher: Dispatcher = Dispatcher()
+    logging: Logging = Logging()
+
+    @property
+    def models_dir(self) -> Path:
+        """Where models lie, after `models.dir` and its default."""
+        return self.models.dir or self.data_dir / "models"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Where logs go, after `logging.dir` and its default."""
+        return self.logging.dir or self.data_dir / "logs"
+
+
+def contradictions(config: Config) -> list[tuple[str, str]]:
+    """Settings that are each in range but do not fit together: dotted key, and what is wrong."""
+    found: list[tuple[str, str]] = []
+    for stage in config.workers.__struct_fields__:
+        workers: StageWorkers = getattr(config.workers, stage)
+        if workers.min > workers.max:
+            found.append(
+                (f"workers.{stage}.min", f"{workers.min} is more than max, {workers.max}; write {workers.max}")
+            )
+    for key, least, most in (
+        ("retry.backoff_s", config.retry.backoff_s, config.retry.backoff_max_s),
+        ("supervisor.restart_delay_s", config.supervisor.restart_delay_s, config.supervisor.restart_delay_max_s),
+    ):
+        if least > most:
+            section, name = key.split(".")
+            longest = name.replace("_s", "_max_s")
+            found.append((key, f"{least:g} is more than {section}.{longest}, {most:g}; write {most:g} or less"))
+    return found
