@@ -244,7 +244,7 @@ def _nearest(key: str, kind: type[Struct], path: str, root: type[Struct]) -> str
     everywhere = [setting.key for setting in walk(root)]
     if elsewhere := [other for other in everywhere if other.rpartition(".")[2] == name]:
         return elsewhere[0]
-    return next(iter(difflib.get_close_matches(key, everywhere, n=1)), None)
+    return next(iter(difflib.get_close_matches(key, everywhere, n=1, cutoff=0.8)), None)
 
 
 def _env(key: str) -> str:

@@ -48,7 +48,8 @@ class ConfigError(ApplianceError):
     exit_code = 2
 
     def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(str(problem) for problem in problems))
+        count = f"{len(problems)} mistakes" if len(problems) > 1 else "a mistake"
+        super().__init__("\n".join([f"the configuration has {count}", *(str(problem) for problem in problems)]))
         self.problems = problems
 
 
