@@ -33,6 +33,8 @@ _IRREGULAR = 0.25
 """Share of the median picture interval by which an interval must differ to be irregular."""
 _VARIABLE_SHARE = 0.02
 """Share of irregular intervals from which the rate counts as variable."""
+_RATE_AGREES = 0.005
+"""Share by which the header's rate may differ from the measured one and still be believed."""
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """ITU-T H.273 transfer characteristics."""
 
@@ -114,13 +116,9 @@ def probe_media(path: Path, limits: MediaLimits = DEFAULT_LIMITS, *, sha256: str
             start_s = min(t.first_s() for t in tracks if t.first is not None)
             end_s = _video_end(container, video, fps, limits, deadline)
             duration_s = _checked_duration(end_s - start_s, limits)
-            if (
-                container.duration is not None
-                and abs(container.duration / av.time_base - duration_s) > 1 + duration_s / 50
-            ):
-                notes.append(
-                    f"its header says {container.duration / av.time_base:.1f} s, there are pictures for {duration_s:.1f} s"
-                )
+            claimed_s = duration_s if container.duration is None else container.duration / av.time_base
+            if abs(claimed_s - duration_s) > 1 + duration_s / 50:
+                notes.append(f"its header says {claimed_s:.1f} s, but there are pictures for {duration_s:.1f} s")
             return Probe(
                 container=container.format.name,
                 size_bytes=path.stat().st_size,
@@ -191,7 +189,11 @@ def _rate(video: _Track, limits: MediaLimits) -> tuple[float, bool]:
     # Containers round timestamps (Matroska to 1 ms): a tick up or down is not irregular.
     allowed_s = max(_IRREGULAR * usual_s, 1.5 * video.base_s)
     irregular = sum(abs(gap - usual_s) > allowed_s for gap in gaps)
-    return fps, irregular > max(1, _VARIABLE_SHARE * len(gaps))
+    variable = irregular > max(1, _VARIABLE_SHARE * len(gaps))
+    claimed = float(video.stream.guessed_rate or 0)
+    if not variable and abs(claimed - fps) < _RATE_AGREES * fps:
+        fps = claimed  # the same, without the rounding of timestamps
+    return fps, variable
 
 
 def _video_end(container: InputContainer, video: _Track, fps: float, limits: MediaLimits, deadline: float) -> float:
