@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "config": "appliance.cli.config:config",
+    "models": "appliance.cli.models:models",
 }
 """Command name to `module:attribute`, in the order in which help lists them."""
 
