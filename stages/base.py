@@ -104,3 +104,13 @@ class CutResult(StageResult, frozen=True, kw_only=True):
     height: int
     encoder: str
     loudness_lufs: float | None
+
+
+RESULTS: dict[StageName, type[StageResult]] = {
+    "download": DownloadResult,
+    "transcribe": TranscribeResult,
+    "moments": MomentsResult,
+    "faces": FacesResult,
+    "crop": CropResult,
+    "cut": CutResult,
+}

@@ -71,12 +71,14 @@ class JobFolder:
             part.write_bytes(msgspec.json.format(msgspec.json.encode(artifact), indent=1))
 
     def sweep(self) -> list[Path]:
-        """Remove part files that a killed process left; returns what was removed."""
+        """Remove the part files of processes that are no more; returns what was removed."""
         gone = []
         for folder in (self.root, self.output):
             for part in folder.rglob(f".*{PART_SUFFIX}"):
-                part.unlink(missing_ok=True)
-                gone.append(part)
+                pid = part.name.removesuffix(PART_SUFFIX).rpartition(".")[2]
+                if pid.isdigit() and not Path("/proc", pid).exists():
+                    part.unlink(missing_ok=True)
+                    gone.append(part)
         return gone
 
 

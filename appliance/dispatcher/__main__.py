@@ -1,0 +1,29 @@
+"""`python -m appliance.dispatcher`: the dispatcher's process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from appliance.config import Config
+from appliance.dispatcher.service import Dispatcher
+from appliance.parent import Status, StatusPipe
+from appliance.service import run_service, until_stopped
+from appliance.store.writer import Writer
+from bus.connection import Bus
+from bus.server import credentials
+
+
+async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
+    store = await Writer.open(config.data_dir / "appliance.db")
+    try:
+        async with await Bus.connect(credentials(config.data_dir, "dispatcher")) as bus:
+            dispatcher = Dispatcher(bus, store, config.data_dir, batch_events=config.dispatcher.batch_events)
+            await dispatcher.prepare()
+            status.send(Status(ready=True))
+            await until_stopped(dispatcher.serve(), stopping, status)
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    run_service(serve)

@@ -1,0 +1,20 @@
+"""A job's log file, `data/jobs/<job>/job.log`: what happened to it, in order, for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from stages.folder import JobFolder
+
+MAX_LOG_BYTES = 8 * 2**20
+"""Past this size nothing more is added: a stage that floods its log must not fill the disk."""
+
+
+def note(folder: JobFolder, text: str) -> None:
+    """Append one line with the time. Lines are short, so concurrent writers do not mix them."""
+    path = folder.root / "job.log"
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        return
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds")
+    with path.open("a", encoding="utf-8") as log:
+        log.write(f"{stamp} {text}\n")

@@ -1,0 +1,79 @@
+"""Opening `appliance.db`.
+
+One writer: the dispatcher. Everybody else opens read-only. `synchronous` is never below FULL. WAL is used only with an
+SQLite that has the WAL-reset fix (3.51.3, or 3.50.7 / 3.44.6 and later of their lines); older ones may corrupt a WAL
+database when two processes write or checkpoint at once, so they get a TRUNCATE journal with `synchronous=EXTRA`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from appliance.errors import StoreDamaged
+from appliance.store.schema import SCHEMA, SCHEMA_VERSION
+
+BUSY_TIMEOUT_MS = 5000
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """Whether this SQLite has the WAL-reset fix (https://sqlite.org/wal.html, "the WAL-reset bug")."""
+    if version[:2] == (3, 44):
+        return version >= (3, 44, 6)
+    if version[:2] == (3, 50):
+        return version >= (3, 50, 7)
+    return version >= (3, 51, 3)
+
+
+def journal_mode() -> str:
+    """The journal this interpreter's SQLite can be trusted with: `wal` or `truncate`."""
+    return "wal" if wal_is_safe(sqlite3.sqlite_version_info) else "truncate"
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """Open for the one writer, creating the file and schema when absent. Autocommit off by explicit BEGIN only.
+
+    Raises `StoreDamaged` when the file is not a sound database of this schema.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False)
+    try:
+        mode = journal_mode()
+        connection.execute(f"PRAGMA journal_mode={mode}")
+        connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+        _guard(connection)
+        (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if sound != "ok":
+            raise StoreDamaged(f"{path} is damaged ({sound}): run `appliance rebuild --from stream`")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise StoreDamaged(
+                f"{path} has schema {version}, not {SCHEMA_VERSION}: run `appliance rebuild --from stream`"
+            )
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StoreDamaged(f"{path} cannot be opened ({error}): run `appliance rebuild --from stream`") from error
+    except StoreDamaged:
+        connection.close()
+        raise
+    return connection
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open read-only. Raises `StoreDamaged` when there is no database yet."""
+    try:
+        connection = sqlite3.connect(
+            f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
+        )
+        _guard(connection)
+        connection.row_factory = sqlite3.Row
+    except sqlite3.DatabaseError as error:
+        raise StoreDamaged(f"{path} cannot be read ({error}): has the box run on this data folder?") from error
+    return connection
+
+
+def _guard(connection: sqlite3.Connection) -> None:
+    for pragma in ("foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+        connection.execute(f"PRAGMA {pragma}")

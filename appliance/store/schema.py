@@ -1,0 +1,147 @@
+"""The tables of `appliance.db`.
+
+`events` is the second full copy of the facts and the audit trail: append-only, guarded by triggers. The other tables
+are derived from it, row for row, and can be dropped and rebuilt at any time (`PROJECTED`). `meta` holds the stream
+position: `epoch` (creation of the stream) and `cursor` (sequence of the last fact applied), written in the same
+transaction as the rows, and `actions_cursor`, the last fact whose follow-up actions have been carried out.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+PROJECTED: tuple[str, ...] = ("jobs", "clips", "attempts", "workers", "services", "alerts")
+"""Tables that are a pure function of `events`."""
+
+JOB_STATES = ("queued", "running", "clipping", "completed", "failed", "cancelled", "deleted")
+CLIP_STATES = ("planned", "running", "ready", "failed")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> str:
+    return f"CHECK ({column} IN ({', '.join(repr(v) for v in values)}))"
+
+
+NEVER_REMOVED = """CREATE TRIGGER events_are_never_removed BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'events are facts: they are never removed'); END;"""
+
+SCHEMA = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    type TEXT NOT NULL,
+    ts TEXT NOT NULL,
+    job TEXT,
+    clip INTEGER,
+    subject TEXT NOT NULL,
+    payload BLOB NOT NULL
+) STRICT;
+CREATE INDEX events_by_job ON events (job, seq) WHERE job IS NOT NULL;
+CREATE INDEX events_by_type ON events (type, seq);
+CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'events are facts: they are never changed'); END;
+{NEVER_REMOVED}
+
+CREATE TABLE jobs (
+    job TEXT PRIMARY KEY,
+    state TEXT NOT NULL {_one_of("state", JOB_STATES)},
+    stage TEXT,                      -- the stage that works or waits; NULL once the job has ended
+    last_done TEXT,                  -- the last job stage that finished
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    location TEXT NOT NULL,
+    fingerprint TEXT,
+    options TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    owner TEXT NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    ended_at TEXT,
+    duration_s REAL,
+    size_bytes INTEGER,
+    sha256 TEXT,
+    language TEXT,
+    rough INTEGER,
+    clips_planned INTEGER,
+    clips_ready INTEGER NOT NULL DEFAULT 0,
+    clips_failed INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    error_code TEXT,
+    last_seq INTEGER NOT NULL        -- sequence of the last fact of the job's own history
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_by_state ON jobs (state, created_at);
+CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint) WHERE fingerprint IS NOT NULL;
+
+CREATE TABLE clips (
+    job TEXT NOT NULL,
+    clip INTEGER NOT NULL,
+    state TEXT NOT NULL {_one_of("state", CLIP_STATES)},
+    stage TEXT,
+    last_done TEXT,
+    start_s REAL NOT NULL,
+    end_s REAL NOT NULL,
+    score REAL NOT NULL,
+    title TEXT NOT NULL,
+    reasons TEXT NOT NULL,
+    path TEXT,
+    size_bytes INTEGER,
+    sha256 TEXT,
+    duration_s REAL,
+    encoder TEXT,
+    loudness_lufs REAL,
+    error TEXT,
+    error_code TEXT,
+    updated_at TEXT NOT NULL,
+    last_seq INTEGER NOT NULL,
+    PRIMARY KEY (job, clip)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE attempts (
+    seq INTEGER PRIMARY KEY,         -- sequence of the start fact
+    job TEXT NOT NULL,
+    clip INTEGER,
+    stage TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    claim INTEGER NOT NULL,
+    worker TEXT NOT NULL,
+    started_at TEXT NOT NULL,
+    ended_at TEXT,
+    outcome TEXT,                    -- done, retrying, failed; NULL while it works or when it was taken over
+    seconds REAL,
+    device TEXT,
+    notes TEXT,
+    error TEXT,
+    error_code TEXT
+) STRICT;
+CREATE INDEX attempts_by_item ON attempts (job, clip, seq);
+
+CREATE TABLE workers (
+    worker TEXT PRIMARY KEY,
+    stage TEXT NOT NULL,
+    state TEXT NOT NULL {_one_of("state", ("online", "offline"))},
+    pid INTEGER,
+    host TEXT,
+    since TEXT NOT NULL,
+    reason TEXT
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE services (
+    service TEXT PRIMARY KEY,
+    state TEXT NOT NULL {_one_of("state", ("up", "down"))},
+    since TEXT NOT NULL,
+    pid INTEGER,
+    reason TEXT,
+    restarts INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alerts (
+    alert TEXT PRIMARY KEY,
+    severity TEXT NOT NULL,
+    state TEXT NOT NULL {_one_of("state", ("raised", "cleared"))},
+    message TEXT NOT NULL,
+    value REAL,
+    threshold REAL,
+    since TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""

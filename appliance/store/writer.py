@@ -1,0 +1,142 @@
+"""The dispatcher's store: the projection on a thread of its own, so that the event loop never waits for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Self, TypeVar
+
+from appliance.store.database import open_writer
+from appliance.store.projection import Projection, StoredFact
+from bus.errors import UndecodableEvent
+from bus.events import AnyEvent, Event, decode_event
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """What it takes to tell whether a job is finished."""
+
+    state: str
+    clips_planned: int
+    clips_ready: int
+    clips_failed: int
+    created_at: datetime
+    last_seq: int
+
+
+class Writer:
+    """The one writer of `appliance.db`. Every method runs on the store's own thread, in the order of the calls."""
+
+    def __init__(self, projection: Projection, close: Callable[[], None], thread: ThreadPoolExecutor) -> None:
+        self._projection = projection
+        self._close = close
+        self._thread = thread
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open or create the database. Raises `StoreDamaged`."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        try:
+            connection = await asyncio.get_running_loop().run_in_executor(thread, open_writer, path)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        return cls(Projection(connection), connection.close, thread)
+
+    async def close(self) -> None:
+        await self._call(self._close)
+        self._thread.shutdown(wait=True)
+
+    async def apply(self, facts: Sequence[StoredFact]) -> list[tuple[int, Event]]:
+        """Project a batch; see `Projection.apply`."""
+        return await self._call(lambda: self._projection.apply(facts))
+
+    async def cursor(self) -> int:
+        return await self._call(lambda: self._projection.cursor)
+
+    async def meta(self, key: str) -> str | None:
+        return await self._call(lambda: self._projection.meta(key))
+
+    async def set_meta(self, key: str, value: str) -> None:
+        await self._call(lambda: self._projection.set_meta(key, value))
+
+    async def job_summary(self, job: str) -> JobSummary | None:
+        return await self._call(lambda: self._job_summary(job))
+
+    async def facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
+        """Stored facts of the given types after `seq`, in order, at most `limit`."""
+        return await self._call(lambda: self._facts_after(seq, types, limit))
+
+    async def facts(self, after: int, limit: int) -> list[StoredFact]:
+        """Stored facts after `after` as the stream held them, in order, at most `limit`."""
+        return await self._call(
+            lambda: [
+                StoredFact(*row)
+                for row in self._projection.connection.execute(
+                    "SELECT seq, subject, payload FROM events WHERE seq > ? ORDER BY seq LIMIT ?", (after, limit)
+                )
+            ]
+        )
+
+    async def renumber_begin(self) -> None:
+        await self._call(self._projection.renumber_begin)
+
+    async def renumber_add(self, facts: Sequence[StoredFact]) -> None:
+        await self._call(lambda: self._projection.renumber_add(facts))
+
+    async def renumber_end(self, epoch: str) -> None:
+        await self._call(lambda: self._projection.renumber_end(epoch))
+
+    async def rollback(self) -> None:
+        await self._call(self._projection.rollback)
+
+    async def live_items(self) -> list[tuple[str, int | None, AnyEvent]]:
+        """Each open job and each unfinished clip of one, with the item's last fact."""
+        return await self._call(self._live_items)
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _job_summary(self, job: str) -> JobSummary | None:
+        row = self._projection.connection.execute(
+            "SELECT state, coalesce(clips_planned, 0), clips_ready, clips_failed, created_at, last_seq"
+            " FROM jobs WHERE job = ?",
+            (job,),
+        ).fetchone()
+        if row is None:
+            return None
+        return JobSummary(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
+
+    def _facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
+        marks = ", ".join("?" * len(types))
+        rows = self._projection.connection.execute(
+            f"SELECT seq, payload FROM events WHERE seq > ? AND type IN ({marks}) ORDER BY seq LIMIT ?",  # noqa: S608
+            (seq, *types, limit),
+        ).fetchall()
+        return [(row[0], decode_event(row[1])) for row in rows]
+
+    def _live_items(self) -> list[tuple[str, int | None, AnyEvent]]:
+        db = self._projection.connection
+        items: list[tuple[str, int | None]] = [
+            *db.execute("SELECT job, NULL FROM jobs WHERE state IN ('queued', 'running') ORDER BY job"),
+            *db.execute(
+                "SELECT job, clip FROM clips WHERE state IN ('planned', 'running')"
+                " AND job IN (SELECT job FROM jobs WHERE state = 'clipping') ORDER BY job, clip"
+            ),
+        ]
+        found = []
+        for job, clip in items:
+            row = db.execute(
+                "SELECT payload FROM events WHERE job = ? AND clip IS ? ORDER BY seq DESC LIMIT 1", (job, clip)
+            ).fetchone()
+            try:
+                found.append((job, clip, decode_event(row[0])))
+            except UndecodableEvent:
+                continue
+        return found

@@ -1,0 +1,192 @@
+"""The whole box as one object: `async with` nothing, just `start`, `wait`, `stop`.
+
+Order of start: nats-server, then the dispatcher (it makes stream and database agree before anybody publishes), then the
+cache and the workers together. Every death is a `service:down`, every return a `service:up`; a worker that dies while
+it holds a claim has its attempt ended on its behalf, so that the next one starts at once and a video that kills its
+worker each time runs out of attempts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from appliance import lifecycle
+from appliance.config import Config
+from appliance.errors import ProcessFailed
+from appliance.lifecycle import Attempt, Failure
+from appliance.supervisor.child import Child, ChildSpec, Death, Restart
+from appliance.supervisor.lock import lock_box
+from appliance.supervisor.programs import bus_program, cache_program, dispatcher_program, worker_program
+from bus.connection import Bus
+from bus.errors import BusError, Permanent, Retryable, Stale
+from bus.events import STAGES, Event, ServiceDown, ServiceUp, StageStarted, WorkerOffline
+from bus.publish import Expect
+from bus.server import ServerSpec, credentials, prepare, self_test, wait_ready, write_endpoint
+from bus.subjects import item_filter
+
+log = logging.getLogger(__name__)
+SOURCE = "supervisor"
+MAX_UNSAID = 1000
+"""Events kept while the bus is away; beyond that the oldest are dropped (they are reports, not work)."""
+
+
+class Box:
+    """One running appliance. `port` -1 lets the bus pick a free one (an embedded box for a single job)."""
+
+    def __init__(self, config: Config, *, port: int | None = None) -> None:
+        self._config = config
+        self._port = config.bus.port if port is None else port
+        self._data_dir = config.data_dir
+        self._children: dict[str, Child] = {}
+        self._bus: Bus | None = None
+        self._server: ServerSpec | None = None
+        self._lock: int | None = None
+        self._unsaid: asyncio.Queue[Event | Death] = asyncio.Queue(MAX_UNSAID)
+        self._reporter: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bring everything up. On an error everything that was started is ended again and the error raised."""
+        for folder in ("run", "input", "jobs", "output"):
+            (self._data_dir / folder).mkdir(parents=True, exist_ok=True)
+        self._config.logs_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_box(self._data_dir)
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(grace_s=0.0)
+            raise
+
+    async def _start(self) -> None:
+        self._server = await asyncio.to_thread(prepare, self._data_dir, self._config.bus, port=self._port)
+        await self._add(bus_program(self._server, self._bus_ready))
+        assert self._bus is not None
+        self._reporter = asyncio.create_task(self._report())
+        await self._add(dispatcher_program(self._config))
+        specs = [worker_program(self._config, stage, n) for stage in STAGES for n in range(self._workers(stage))]
+        cache = cache_program(self._config)
+        if cache is not None:
+            specs.append(cache)
+        await asyncio.gather(*(self._add(spec) for spec in specs))
+
+    def _workers(self, stage: str) -> int:
+        count: int = getattr(self._config.workers, stage).min
+        return count
+
+    async def _add(self, spec: ChildSpec) -> None:
+        settings = self._config.supervisor
+        child = Child(
+            spec,
+            run_dir=self._data_dir / "run",
+            log_dir=self._config.logs_dir,
+            restart=Restart(delay_s=settings.restart_delay_s, delay_max_s=settings.restart_delay_max_s),
+            on_ready=self._on_ready,
+            on_death=self._on_death,
+        )
+        self._children[spec.name] = child
+        await child.start()
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """End everything: workers first, the bus last. What is still there after the grace period is killed."""
+        grace = self._config.supervisor.stop_grace_s if grace_s is None else grace_s
+        first = [child for name, child in self._children.items() if name not in ("dispatcher", "bus")]
+        await asyncio.gather(*(child.stop(grace) for child in first))
+        if self._reporter is not None:
+            self._reporter.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._reporter
+        for name in ("dispatcher", "bus"):
+            if name == "bus" and self._bus is not None:
+                await self._bus.close()
+            if name in self._children:
+                await self._children[name].stop(grace)
+        if self._lock is not None:
+            (self._data_dir / "run" / "bus.json").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def kill(self) -> None:
+        """The second signal: end everything now."""
+        for child in self._children.values():
+            child.kill()
+
+    async def _bus_ready(self) -> None:
+        """After each start of nats-server: same port, so clients come back by themselves."""
+        assert self._server is not None
+        url = await wait_ready(self._server, self._config.supervisor.start_timeout_s)
+        if self._bus is None:
+            self._bus = await Bus.connect(credentials(self._data_dir, "supervisor", url), timeout_s=10.0)
+        await self._bus.provision(self._config.bus)
+        await self_test(self._bus)
+        write_endpoint(self._data_dir, url)
+
+    async def _on_ready(self, name: str, pid: int) -> None:
+        self._say(ServiceUp(source=SOURCE, service=name, pid=pid))
+
+    async def _on_death(self, death: Death) -> None:
+        if death.status.worker is not None and death.status.stage is not None:
+            self._say(death)
+            offline = WorkerOffline(
+                source=SOURCE, worker=death.status.worker, stage=death.status.stage, reason=death.reason
+            )
+            self._say(offline)
+        self._say(ServiceDown(source=SOURCE, service=death.name, reason=death.reason, restarts=death.restarts))
+
+    def _say(self, news: Event | Death) -> None:
+        if self._unsaid.full():
+            self._unsaid.get_nowait()
+        self._unsaid.put_nowait(news)
+
+    async def _report(self) -> None:
+        """Publish what happened, in order; wait while the bus is away."""
+        assert self._bus is not None
+        while True:
+            news = await self._unsaid.get()
+            while True:
+                try:
+                    if isinstance(news, Death):
+                        await self._end_attempt(self._bus, news)
+                    else:
+                        await self._bus.publish(news)
+                    break
+                except Retryable:
+                    await asyncio.sleep(0.5)
+                except (Permanent, BusError):
+                    log.exception("could not report %s", news)
+                    break
+
+    async def _end_attempt(self, bus: Bus, death: Death) -> None:
+        """Record the failed attempt of a worker that can no longer do it itself."""
+        held = death.status
+        if held.job is None or held.stage is None or held.worker is None:
+            return
+        last = await bus.last_fact(held.job, held.clip)
+        if last is None or not isinstance(last.event, StageStarted) or last.event.worker != held.worker:
+            return
+        attempt = Attempt(
+            stage=held.stage, job=held.job, clip=held.clip, attempt=last.event.attempt, worker=held.worker
+        )
+        failure = Failure(error=f"the {held.stage} worker was {death.reason}", code="worker-lost")
+        rule = self._config.retry.rule()
+        with suppress(Stale):
+            await bus.commit(
+                lifecycle.on_failed(attempt, failure, rule), Expect(item_filter(held.job, held.clip), last.seq)
+            )
+
+
+def find_program(*names: str) -> Path | None:
+    """The first of `names` on the PATH or beside this interpreter."""
+    beside = Path(sys.executable).parent
+    for name in names:
+        found = shutil.which(name) or shutil.which(name, path=str(beside))
+        if found is not None:
+            return Path(found)
+    return None
+
+
+__all__ = ["Box", "ProcessFailed"]

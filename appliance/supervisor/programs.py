@@ -1,0 +1,80 @@
+"""The box's programs: what each is started with. One function a kind, plain data out."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from appliance.config import Config, to_json
+from appliance.supervisor.child import ChildSpec
+from bus.events import StageName
+from bus.server import ServerSpec
+
+CONFIG_VARIABLE = "APPLIANCE_RESOLVED_CONFIG"
+"""The supervisor's configuration as JSON: its children use exactly the same one, whatever files change meanwhile."""
+CACHE_MAX_MEMORY = "64mb"
+_CACHE_READY_POLL_S = 0.05
+
+
+def bus_program(server: ServerSpec, ready: Callable[[], Awaitable[None]]) -> ChildSpec:
+    return ChildSpec(name="bus", argv=server.argv, env=server.env, reports=False, ready=ready)
+
+
+def dispatcher_program(config: Config) -> ChildSpec:
+    return _python(config, "dispatcher", ["-m", "appliance.dispatcher"])
+
+
+def worker_program(config: Config, stage: StageName, number: int) -> ChildSpec:
+    return _python(config, f"{stage}-{number + 1}", ["-m", "appliance.worker", stage])
+
+
+def cache_program(config: Config) -> ChildSpec | None:
+    """A redis-server or valkey-server of our own on a unix socket; None when switched off, external or not installed."""
+    if config.cache.url != "auto":
+        return None
+    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    if binary is None:
+        return None
+    folder = (config.data_dir / "redis").absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    socket = folder / "cache.sock"
+    argv = [binary, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(folder)]
+    argv += ["--save", "", "--appendonly", "no", "--maxmemory", CACHE_MAX_MEMORY, "--maxmemory-policy", "allkeys-lru"]
+
+    async def ready() -> None:
+        while not await _answers(socket):
+            await asyncio.sleep(_CACHE_READY_POLL_S)  # the server tells nobody when its socket is there
+
+    return ChildSpec(name="cache", argv=argv, reports=False, ready=ready)
+
+
+async def _answers(socket: Path) -> bool:
+    try:
+        reader, writer = await asyncio.open_unix_connection(socket)
+        writer.write(b"PING\r\n")
+        answer = await reader.readline()
+        writer.close()
+    except OSError:
+        return False
+    return answer.startswith(b"+PONG")
+
+
+def _python(config: Config, name: str, arguments: list[str]) -> ChildSpec:
+    settings = config.supervisor
+    return ChildSpec(
+        name=name,
+        argv=[sys.executable, *arguments],
+        env={CONFIG_VARIABLE: to_json(config), "MALLOC_ARENA_MAX": "2"},
+        start_timeout_s=settings.start_timeout_s,
+        frozen_after_s=settings.frozen_after_s,
+    )
+
+
+def config_from_parent(text: str) -> Config:
+    """The configuration that a supervisor handed over."""
+    return msgspec.json.decode(text, type=Config)

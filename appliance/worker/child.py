@@ -1,0 +1,104 @@
+"""The child process: `python -m appliance.worker.child`, one stage on one task, then the end.
+
+It reads its request, closes itself in (address space, files, network: `stages.media.sandbox`), runs the stage and
+answers. A crash, an endless loop or a memory bomb here costs one attempt and nothing else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from appliance.parent import die_with_parent
+from appliance.worker.protocol import Answer, Done, Failed, Progress, StageRequest
+from stages.errors import Misconfigured, Rejected, StageError, Transient
+from stages.folder import JobFolder
+
+_PROGRESS_EVERY_S = 0.1
+
+
+def main() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # a library that prints must not break the protocol
+    request = msgspec.json.decode(sys.stdin.buffer.readline(), type=StageRequest)
+    answers.write(_line(_run(request, answers.write)))
+
+
+def _run(request: StageRequest, send: object) -> Answer:
+    assert callable(send)
+    last_sent = 0.0
+    reached = 0.0
+
+    def report(done: float, note: str | None = None) -> None:
+        nonlocal last_sent, reached
+        reached = max(reached, min(1.0, done))
+        now = time.monotonic()
+        if note is not None or now - last_sent >= _PROGRESS_EVERY_S:
+            last_sent = now
+            send(_line(Progress(done=round(reached, 4), note=note)))
+
+    task = request.task
+    try:
+        stage = importlib.import_module(f"stages.{task.stage}")
+        options = msgspec.json.decode(request.options, type=stage.Options)
+        folder = JobFolder(Path(request.root), Path(request.output))
+        _close_in(request, options)
+        result = stage.run(task, folder, options, report)
+        return Done(result=msgspec.Raw(msgspec.json.encode(result)))
+    except StageError as error:
+        traceback.print_exc()
+        return Failed(kind=_kind(error), code=error.code, message=str(error))
+    except MemoryError:
+        traceback.print_exc()
+        limit = f"{request.max_memory_bytes / 2**20:.0f} MiB" if request.max_memory_bytes else "the machine's"
+        return Failed(kind="crashed", code="out-of-memory", message=f"{task.stage} needed more memory than {limit}")
+    except Exception as error:  # noqa: BLE001 - the border of the process: everything becomes an answer
+        traceback.print_exc()
+        return Failed(kind="crashed", code="crashed", message=f"{type(error).__name__}: {error}")
+
+
+def _close_in(request: StageRequest, options: object) -> None:
+    """Everything but download works on outside bytes with no network and nothing but its own folders to write."""
+    from stages.media import sandbox
+
+    if request.task.stage == "download" or request.max_memory_bytes == 0:
+        return
+    folders = [Path(request.root), Path(request.output)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    sandbox.enter(
+        sandbox.SandboxPolicy(
+            read=[*folders, Path(request.models_dir)],
+            write=folders,
+            max_address_space_bytes=request.max_memory_bytes,
+            network=bool(getattr(options, "needs_network", False)),
+        )
+    )
+
+
+def _kind(error: StageError) -> str:
+    match error:
+        case Rejected():
+            return "rejected"
+        case Misconfigured():
+            return "misconfigured"
+        case Transient():
+            return "transient"
+    return "crashed"
+
+
+def _line(answer: Answer) -> bytes:
+    return msgspec.json.encode(answer) + b"\n"
+
+
+if __name__ == "__main__":
+    main()

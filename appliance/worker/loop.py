@@ -1,0 +1,338 @@
+"""The worker: one stage, one item at a time, from command to stored outcome.
+
+For each command: look at the item's last fact, claim the attempt (`appliance.lifecycle`), run the stage in a child
+process while telling the bus that work goes on, store the outcome on condition that the claim still holds, acknowledge.
+A kill at any point leaves either the command unacknowledged or the outcome stored; nothing in between is visible.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+from bus.connection import Bus
+from bus.consumer import Delivery
+from bus.publish import Expect
+from bus.registry import WorkerState
+from msgspec import Struct
+
+from appliance import __version__, lifecycle
+from appliance.joblog import note
+from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure, RetryRule
+from appliance.parent import Status, StatusPipe
+from appliance.worker.protocol import StageRequest
+from appliance.worker.stage_process import StageFailed, StageProcess
+from bus.errors import Retryable, Stale, UndecodableEvent
+from bus.events import STARTED, Command, Event, JobCancelled, JobCreated, JobDeleted, StageName, WorkerOnline
+from bus.ids import new_id
+from bus.subjects import item_filter, live
+from stages.base import StageResult, Task
+from stages.folder import JobFolder
+
+log = logging.getLogger(__name__)
+HEARTBEAT_S = 2.5
+REGISTRY_EVERY_S = 5.0
+PROGRESS_EVERY_S = 0.25
+POLL_S = 10.0
+
+
+class WorkerSettings(Struct, frozen=True, kw_only=True):
+    """All that a worker needs to know of the configuration."""
+
+    stage: StageName
+    data_dir: Path
+    models_dir: Path
+    options: msgspec.Raw
+    retry: RetryRule
+    timeout_s: float
+    timeout_factor: float
+    """Seconds added to `timeout_s` for each second of the source (or, for a clip stage, of the clip)."""
+    stall_timeout_s: float
+    max_memory_bytes: int
+    stop_grace_s: float
+
+
+class JobProgress(Struct, frozen=True, kw_only=True):
+    """Telemetry `tel.progress.<job>`: how far a running stage is. Not replayed; at most four a second."""
+
+    job: str
+    clip: int | None
+    stage: StageName
+    done: float
+    eta_s: float | None
+    elapsed_s: float
+
+
+class Worker:
+    """Serves one stage until `stop` is called."""
+
+    def __init__(self, settings: WorkerSettings, bus: Bus, status: StatusPipe) -> None:
+        self.id = new_id()
+        self._settings = settings
+        self._bus = bus
+        self._status = status
+        self._stopping = asyncio.Event()
+        self._running: asyncio.Task[StageResult] | None = None
+        self._item: tuple[str, int | None] | None = None
+        self._started_at = datetime.now(UTC)
+        self._progress = 0.0
+        self._progress_at: datetime | None = None
+
+    def stop(self) -> None:
+        """Take no more work; what runs gets the grace period, then it is killed and its command given back."""
+        self._stopping.set()
+
+    async def serve(self) -> None:
+        """Work until stopped. Raises what makes the bus unusable for good."""
+        stage = self._settings.stage
+        async with self._bus.work(stage) as work:
+            background = [asyncio.create_task(self._report()), asyncio.create_task(self._watch_cancels())]
+            try:
+                online = WorkerOnline(
+                    source=self.id, worker=self.id, stage=stage, pid=os.getpid(), host=platform.node()
+                )
+                await self._bus.publish(online)
+                self._status.send(Status(ready=True, worker=self.id, stage=stage))
+                while not self._stopping.is_set():
+                    delivery = await self._next(work)
+                    if delivery is not None:
+                        await self._handle(delivery)
+            finally:
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+                with suppress(Retryable):
+                    await self._bus.registry.remove(self.id)
+
+    async def _next(self, work: object) -> Delivery | None:
+        """The next command, or None after a while or at once when stopping."""
+        fetching = asyncio.ensure_future(work.next(POLL_S))  # type: ignore[attr-defined]
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not fetching.done():
+            fetching.cancel()
+        with suppress(asyncio.CancelledError):
+            delivery: Delivery | None = await fetching
+            return delivery
+        return None
+
+    async def _handle(self, delivery: Delivery) -> None:
+        command = delivery.command
+        self._item = (command.job, command.clip)
+        # Said before the claim is stored: if this process dies now, its parent knows what to look after.
+        self._status.send(Status(worker=self.id, stage=command.stage, job=command.job, clip=command.clip))
+        try:
+            await self._do(delivery)
+        except Retryable as error:
+            # The outcome is unknown or the bus is away; the command comes again and finds out.
+            log.warning("bus trouble, the command will come again", extra={"job": command.job, "error": str(error)})
+        except UndecodableEvent as error:
+            await delivery.reject(str(error))
+        finally:
+            self._item = None
+            self._status.send(Status(worker=self.id, stage=command.stage))
+
+    async def _do(self, delivery: Delivery) -> None:
+        command = delivery.command
+        claimed = await self._claim(command)
+        if claimed is None:
+            await delivery.done()
+            return
+        attempt, claim, fence = claimed
+        expect = Expect(filter=item_filter(command.job, command.clip), last_seq=fence)
+        if claim > MAX_CLAIMS:
+            text = f"{claim - 1} workers vanished while working on this item"
+            messages = lifecycle.on_failed(attempt, Failure(error=text, code="lost", final=True), self._settings.retry)
+        else:
+            finished = await self._run(delivery, attempt)
+            if finished is None:
+                await delivery.release()
+                return
+            messages = finished
+        if not messages:  # the job was cancelled: its facts are stored already
+            await delivery.done()
+            return
+        try:
+            await self._bus.commit(messages, expect)
+        except Stale:
+            log.info("the item moved on meanwhile: result dropped", extra={"job": command.job, "clip": command.clip})
+        await delivery.done()
+
+    async def _claim(self, command: Command) -> tuple[Attempt, int, int] | None:
+        """Store the start fact; None when the command is spent."""
+        while True:
+            item = await self._bus.last_fact(command.job, command.clip)
+            job = item if command.clip is None else await self._bus.last_fact(command.job)
+            verdict = lifecycle.decide(command, item.event if item else None, job.event if job else None)
+            if not isinstance(verdict, Claim) or item is None:
+                log.info("skipped: %s", verdict, extra={"job": command.job, "stage": command.stage})
+                return None
+            started = STARTED[command.stage](
+                source=self.id,
+                job=command.job,
+                clip=command.clip,
+                stage=command.stage,
+                attempt=verdict.attempt,
+                claim=verdict.claim,
+                worker=self.id,
+            )
+            try:
+                stored = await self._bus.commit([started], Expect(item_filter(command.job, command.clip), item.seq))
+            except Stale:
+                continue  # somebody wrote between our look and our claim: look again
+            attempt = Attempt(
+                stage=command.stage,
+                job=command.job,
+                clip=command.clip,
+                attempt=verdict.attempt,
+                worker=self.id,
+            )
+            return attempt, verdict.claim, stored.first
+
+    async def _run(self, delivery: Delivery, attempt: Attempt) -> list[Event | Command] | None:
+        """The messages that the attempt's outcome calls for: none after a cancel. None: interrupted by our own stop."""
+        settings = self._settings
+        created = await self._bus.last(f"evt.job.created.{attempt.job}")
+        if created is None or not isinstance(created.event, JobCreated):
+            text = "the log does not hold the job's creation any more"
+            return lifecycle.on_failed(attempt, Failure(error=text, code="job-unknown", final=True), settings.retry)
+        folder = JobFolder.of(settings.data_dir, attempt.job)
+        folder.root.mkdir(parents=True, exist_ok=True)
+        item = f"{attempt.stage}" + ("" if attempt.clip is None else f" clip {attempt.clip}")
+        note(folder, f"{item}: attempt {attempt.attempt} starts on worker {self.id}")
+        media_s = media_seconds(folder, attempt.clip)
+        process = StageProcess(
+            StageRequest(
+                task=Task(
+                    stage=attempt.stage,
+                    job=attempt.job,
+                    clip=attempt.clip,
+                    origin=created.event.origin,
+                    options=created.event.options,
+                ),
+                root=str(folder.root.absolute()),
+                output=str(folder.output.absolute()),
+                options=settings.options,
+                models_dir=str(settings.models_dir.absolute()),
+                max_memory_bytes=settings.max_memory_bytes,
+            ),
+            log=folder.root / "job.log",
+            timeout_s=settings.timeout_s + settings.timeout_factor * media_s,
+            stall_timeout_s=settings.stall_timeout_s,
+            on_progress=self._progress_reporter(attempt),
+        )
+        started = time.monotonic()
+        self._running = asyncio.create_task(process.run())
+        beating = asyncio.create_task(_beat(delivery))
+        stopping = asyncio.create_task(self._kill_after_grace(self._running))
+        try:
+            result = await self._running
+        except StageFailed as failed:
+            note(folder, f"{item}: attempt {attempt.attempt} failed: {failed.failure.error}")
+            return lifecycle.on_failed(attempt, failed.failure, settings.retry)
+        except asyncio.CancelledError:
+            note(folder, f"{item}: attempt {attempt.attempt} was stopped")
+            if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
+            return None if self._stopping.is_set() else []
+        finally:
+            self._running = None
+            for task in (beating, stopping):
+                task.cancel()
+            await asyncio.gather(beating, stopping, return_exceptions=True)
+            await asyncio.to_thread(folder.sweep)
+        seconds = time.monotonic() - started
+        note(folder, f"{item}: done in {seconds:.1f} s" + "".join(f"\n  note: {text}" for text in result.notes))
+        return lifecycle.on_done(attempt, result, seconds, media_seconds(folder, attempt.clip))
+
+    async def _kill_after_grace(self, running: asyncio.Task[StageResult]) -> None:
+        await self._stopping.wait()
+        await asyncio.wait([running], timeout=self._settings.stop_grace_s)
+        running.cancel()
+
+    def _progress_reporter(self, attempt: Attempt) -> object:
+        started = time.monotonic()
+        last = 0.0
+
+        def on_progress(done: float) -> None:
+            nonlocal last
+            self._progress, self._progress_at = done, datetime.now(UTC)
+            now = time.monotonic()
+            if now - last < PROGRESS_EVERY_S and done < 1.0:
+                return
+            last = now
+            elapsed_s = now - started
+            eta_s = elapsed_s / done - elapsed_s if done > 0.02 else None
+            item = attempt.job if attempt.clip is None else f"{attempt.job}.{attempt.clip}"
+            progress = JobProgress(
+                job=attempt.job,
+                clip=attempt.clip,
+                stage=attempt.stage,
+                done=done,
+                eta_s=None if eta_s is None else round(eta_s, 1),
+                elapsed_s=round(elapsed_s, 1),
+            )
+            self._bus.telemetry("progress", item, progress)
+
+        return on_progress
+
+    async def _watch_cancels(self) -> None:
+        """Kill the running stage when its job is cancelled or deleted."""
+        async with self._bus.live(live("evt.job.*.*")) as feed:
+            async for fact in feed:
+                if not isinstance(fact.event, JobCancelled | JobDeleted):
+                    continue
+                if self._item is not None and self._item[0] == fact.event.job and self._running is not None:
+                    self._running.cancel()
+
+    async def _report(self) -> None:
+        """Registry entry and sign of life, every few seconds."""
+        while True:
+            job, clip = self._item or (None, None)
+            state = WorkerState(
+                worker=self.id,
+                stage=self._settings.stage,
+                pid=os.getpid(),
+                host=platform.node(),
+                job=job,
+                clip=clip,
+                started_at=self._started_at,
+                progress=self._progress if job else None,
+                progress_at=self._progress_at if job else None,
+                rss_bytes=_rss_bytes(),
+                version=__version__,
+            )
+            with suppress(Retryable):
+                await self._bus.registry.put(state)
+            self._status.send(Status(worker=self.id, stage=self._settings.stage, job=job, clip=clip))
+            await asyncio.sleep(REGISTRY_EVERY_S)
+
+
+async def _beat(delivery: Delivery) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_S)
+        with suppress(Retryable):
+            await delivery.heartbeat()
+
+
+def media_seconds(folder: JobFolder, clip: int | None) -> float:
+    """Length of what a stage works on: the source or the clip; 0 while it is unknown."""
+    try:
+        if clip is None:
+            return folder.probe().duration_s
+        return next((c.end_s - c.start_s for c in folder.moments().clips if c.n == clip), 0.0)
+    except Exception:  # noqa: BLE001 - only a hint for limits and figures; the stage itself reports what is wrong
+        return 0.0
+
+
+def _rss_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
