@@ -1,0 +1,70 @@
+# Everything a newcomer or CI runs. `make` alone lists it.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check chaos bench fuzz docs lock clean
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PACKAGES := .venv/.packages
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$p && break; done)
+
+CLIPS ?= 3
+OUT ?= demo
+VIDEO ?=
+TESTS ?= tests
+CHAOS_TRIALS ?= 300
+WHAT ?=
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) $(PACKAGES) ## Install everything into .venv (done once, and again when the lock changes)
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install python3.11, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { echo "$(PYTHON) cannot make a virtual environment: install its venv module (Debian: apt-get install python3-venv)" >&2; rm -rf .venv; exit 1; }
+	@echo "Installing into .venv, about a minute"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(PACKAGES): install/packages.sh | $(STAMP)
+	@sh install/packages.sh
+	@touch $@
+
+demo: setup ## Make clips of a talk: make demo [VIDEO=any.mp4] [CLIPS=3] [OUT=demo]
+	@mkdir -p $(OUT)
+	@test -n "$(VIDEO)" || test -s $(OUT)/talk.mp4 || $(BIN)/python -m tests.media.maker $(OUT)/talk.mp4 --seconds 60
+	$(BIN)/appliance process "$(or $(VIDEO),$(OUT)/talk.mp4)" --clips $(CLIPS) --out $(OUT)
+
+test: setup ## Run the tests: make test [TESTS=tests/unit]
+	$(BIN)/python -m pytest $(TESTS)
+
+check: setup ## Lint, formatting, types and import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+chaos: setup ## Kill trials at length: make chaos [CHAOS_TRIALS=300]
+	CHAOS_TRIALS=$(CHAOS_TRIALS) $(BIN)/python -m pytest tests/faults -m faults --timeout 3600
+
+bench: setup ## Measure: make bench [WHAT="cut pipeline bus"]
+	$(BIN)/python -m bench $(WHAT)
+
+fuzz: setup ## Property tests at length
+	$(BIN)/python -m pytest $(TESTS) -m "not slow and not faults" --hypothesis-profile fuzz --timeout 1800
+
+docs: setup ## Make appliance.yaml and docs/CONFIGURATION.md again from the code
+	$(BIN)/python -m appliance.config --template > appliance.yaml.new && mv appliance.yaml.new appliance.yaml
+	$(BIN)/python -m appliance.config --reference > docs/CONFIGURATION.md.new && mv docs/CONFIGURATION.md.new docs/CONFIGURATION.md
+
+lock: ## Make requirements.lock again (maintainers; needs uv)
+	uv pip compile pyproject.toml --extra dev --extra youtube --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet -o requirements.lock
+
+clean: ## Remove what was made here, except the data folder
+	rm -rf .venv build dist demo out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
