@@ -10,7 +10,6 @@ from stages.artifacts import Probe
 from stages.errors import Rejected
 from stages.media.clock import decoded
 from stages.media.limits import DEFAULT_LIMITS, MediaLimits
-from stages.media.open import open_media, select, stream_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,19 +79,15 @@ def _placed(
     path: Path, probe: Probe, start_s: float, end_s: float, rate_hz: int, channels: int, limits: MediaLimits
 ) -> Iterator[tuple[int, Samples]]:
     """Yield (sample position from `start_s`, samples at `rate_hz`); positions may be negative, overlap or jump."""
-    assert probe.audio is not None
-    with open_media(path, limits) as container:
-        stream = stream_at(container, probe.audio.index, "audio")
-        select(container, stream, limits=limits)
-        run: _Run | None = None
-        for t_s, frame in decoded(container, stream, probe, start_s - _PRE_ROLL_S, end_s, 0.0):
-            if run is None or not run.continues(t_s, frame):
-                if run is not None:
-                    yield from run.finish()
-                run = _Run(t_s, round((t_s - start_s) * rate_hz), frame, rate_hz, channels)
-            yield from run.add(frame)
-        if run is not None:
-            yield from run.finish()
+    run: _Run | None = None
+    for t_s, frame in decoded(path, probe, "audio", start_s - _PRE_ROLL_S, end_s, limits):
+        if run is None or not run.continues(t_s, frame):
+            if run is not None:
+                yield from run.finish()
+            run = _Run(t_s, round((t_s - start_s) * rate_hz), frame, rate_hz, channels)
+        yield from run.add(frame)
+    if run is not None:
+        yield from run.finish()
 
 
 class _Run:

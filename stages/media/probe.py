@@ -33,7 +33,7 @@ _IRREGULAR = 0.25
 """Share of the median picture interval by which an interval must differ to be irregular."""
 _VARIABLE_SHARE = 0.02
 """Share of irregular intervals from which the rate counts as variable."""
-_RATE_AGREES = 0.005
+_RATE_AGREES = 0.01
 """Share by which the header's rate may differ from the measured one and still be believed."""
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 """ITU-T H.273 transfer characteristics."""
@@ -117,7 +117,7 @@ def probe_media(path: Path, limits: MediaLimits = DEFAULT_LIMITS, *, sha256: str
             end_s = _video_end(container, video, fps, limits, deadline)
             duration_s = _checked_duration(end_s - start_s, limits)
             claimed_s = duration_s if container.duration is None else container.duration / av.time_base
-            if abs(claimed_s - duration_s) > 1 + duration_s / 50:
+            if min(abs(claimed_s - duration_s), abs(claimed_s - start_s - duration_s)) > 1 + duration_s / 50:
                 notes.append(f"its header says {claimed_s:.1f} s, but there are pictures for {duration_s:.1f} s")
             return Probe(
                 container=container.format.name,

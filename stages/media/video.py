@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from stages.artifacts import Probe
 from stages.media.clock import decoded
 from stages.media.limits import DEFAULT_LIMITS, MediaLimits
-from stages.media.open import open_media, select, stream_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +23,8 @@ ImageT = TypeVar("ImageT", covariant=True)
 _PACKED = {"rgb24", "bgr24", "rgba", "bgra", "gray"}
 _GRID_SLACK = 0.01
 """Share of a grid step by which a picture may come early and still count as on the grid (rounded timestamps)."""
+_EARLY_S = 1e-6
+"""Rounding of a timestamp below which a picture at `start_s` is not early."""
 _COARSE_FRAMES = 6.0
 """From this many pictures per grid step on, unreferenced ones are not decoded: encoders chain at most a few."""
 
@@ -80,20 +81,19 @@ def read_frames(
     if pix_fmt is not None and pix_fmt not in _PACKED:
         raise ValueError(f"pix_fmt is one of {', '.join(sorted(_PACKED))}, not {pix_fmt}")
     analysis = every_s is not None if analysis is None else analysis
-    with open_media(path, limits) as container:
-        stream = stream_at(container, probe.video.index, "video")
-        select(container, stream, limits=limits)
+
+    def prepare(stream: VideoStream) -> None:
         if analysis:
             _decode_coarsely(stream, probe, every_s)
-        index = 0
-        due_s = start_s
-        for t_s, frame in decoded(container, stream, probe, start_s, end_s, 1.0 / max(probe.video.fps, 1.0)):
-            if t_s < start_s or (every_s is not None and t_s < due_s - _GRID_SLACK * every_s):
-                continue
-            if every_s is not None:
-                due_s = start_s + every_s * (int((t_s - start_s) / every_s + _GRID_SLACK) + 1)
-            yield Frame(t_s, index, frame if pix_fmt is None else _upright(frame, probe, pix_fmt, width))
-            index += 1
+
+    index, due_s = 0, start_s
+    for t_s, frame in decoded(path, probe, "video", start_s, end_s, limits, prepare):
+        if t_s < start_s - _EARLY_S or (every_s is not None and t_s < due_s - _GRID_SLACK * every_s):
+            continue
+        if every_s is not None:
+            due_s = start_s + every_s * (int((t_s - start_s) / every_s + _GRID_SLACK) + 1)
+        yield Frame(t_s, index, frame if pix_fmt is None else _upright(frame, probe, pix_fmt, width))
+        index += 1
 
 
 def upright_size(probe: Probe, width: int | None = None) -> tuple[int, int]:
