@@ -1,0 +1,215 @@
+"""The crop stage: one plan file per clip that says how every shot is framed. Writes `clips/<n>/crop.json`.
+
+The plan is what everything after it reads: the renderer, an editor, a diff, a metric. Positions are floats.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from stages.artifacts import CropKey, CropPlan, Faces, Layout, Pane, ShotPlan, Span, Track
+from stages.base import CropResult, Report, Task
+from stages.errors import Transient
+from stages.folder import JobFolder
+from stages.vision.framing import FrameRules, Picture, Window, plan_window, subject, widest, window_size
+from stages.vision.layout import LayoutRules, Stretch, stretches
+
+PANE_FACE = 0.4
+"""Height of a face in a pane of two, share of the pane."""
+NEARLY_ALL = 0.9
+"""When the widest window shows this much of the picture, nothing is gained by showing all of it over a blur."""
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How clips are framed."""
+
+    width: Annotated[
+        int, Meta(ge=2, le=4320, multiple_of=2, description="Width of the output picture in pixels, even.")
+    ] = 1080
+    height: Annotated[
+        int, Meta(ge=2, le=7680, multiple_of=2, description="Height of the output picture in pixels, even.")
+    ] = 1920
+    margin: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Room that stays inside the frame around a face, as a share of the face's size "
+                                     "on each side."),
+    ] = 0.15  # fmt: skip
+    headroom: Annotated[
+        float,
+        Meta(ge=0, le=0.4, description="Least room above a face, as a share of the window's height, where the window "
+                                       "is lower than the picture."),
+    ] = 0.1  # fmt: skip
+    max_speed: Annotated[
+        float,
+        Meta(ge=0.01, le=10, description="Fastest camera move, window widths per second. A face that moves faster may "
+                                         "leave the frame; the plan then says so."),
+    ] = 0.6  # fmt: skip
+    comfort: Annotated[
+        float,
+        Meta(ge=0, le=0.4, description="How far off its ideal place a face may be before the camera moves, as a share "
+                                       "of the window."),
+    ] = 0.12  # fmt: skip
+    max_upscale: Annotated[
+        float,
+        Meta(ge=1, le=8, description="Most enlargement of source pixels when a window is tightened around a small "
+                                     "face. A source whose full height needs more is used at full height."),
+    ] = 2.2  # fmt: skip
+    small_face: Annotated[
+        float,
+        Meta(ge=0, le=0.5, description="Faces lower than this share of the full-height window get a tighter window."),
+    ] = 0.12  # fmt: skip
+    good_face: Annotated[
+        float,
+        Meta(ge=0.02, le=0.9, description="Height of the face in a tightened window, as a share of it."),
+    ] = 0.18  # fmt: skip
+    min_shot_s: Annotated[
+        float, Meta(ge=0.1, le=10, description="Seconds that one framing stays at least, within a shot.")
+    ] = 1.0
+    min_confidence: Annotated[
+        float,
+        Meta(ge=0, le=1, description="Below this confidence a speaker is not believed and both people are shown."),
+    ] = 0.2  # fmt: skip
+    quick_turn_s: Annotated[
+        float,
+        Meta(ge=0, le=10, description="Two people whose turns are all shorter than these seconds are shown together."),
+    ] = 1.6  # fmt: skip
+    hold_s: Annotated[
+        float, Meta(ge=0, le=30, description="Seconds that a face may be away before the whole picture is shown.")
+    ] = 2.5
+
+
+def run(task: Task, folder: JobFolder, options: Options, report: Report) -> CropResult:
+    """Plan the framing of the clip. Raises `Transient` when faces.json is missing."""
+    if task.clip is None:
+        raise Transient("the crop stage works on one clip, and the task names none", "clip-unnamed")
+    plan = plan_crop(folder.faces(task.clip), options, report)
+    folder.save(folder.clip_dir(task.clip) / "crop.json", plan)
+    report(1.0)
+    return CropResult(layouts=list(dict.fromkeys(shot.layout for shot in plan.shots)), notes=plan.notes)
+
+
+def plan_crop(faces: Faces, options: Options, report: Report | None = None) -> CropPlan:
+    """The plan for one clip: pure, deterministic. Every shot border of `faces` is a border of the plan."""
+    planner = _Planner(faces, options)
+    plans: list[ShotPlan] = []
+    for number, shot in enumerate(faces.shots):
+        plans += planner.shot(number, shot)
+        if report is not None:
+            report(0.95 * (number + 1) / len(faces.shots))
+    return CropPlan(
+        start_s=faces.start_s, end_s=faces.end_s, width=options.width, height=options.height,
+        shots=plans, notes=planner.notes,
+    )  # fmt: skip
+
+
+class _Planner:
+    def __init__(self, faces: Faces, options: Options) -> None:
+        self._faces = faces
+        self._picture = Picture(width=faces.width, height=faces.height)
+        self._output = Picture(width=options.width, height=options.height)
+        self._options = options
+        self._frame = FrameRules(
+            margin=options.margin, headroom=options.headroom, max_speed=options.max_speed, comfort=options.comfort,
+            max_upscale=options.max_upscale, small_face=options.small_face, good_face=options.good_face,
+        )  # fmt: skip
+        self._layout = LayoutRules(
+            min_shot_s=options.min_shot_s, min_confidence=options.min_confidence,
+            quick_turn_s=options.quick_turn_s, hold_s=options.hold_s,
+        )  # fmt: skip
+        self.notes: list[str] = []
+
+    def shot(self, number: int, shot: Span) -> list[ShotPlan]:
+        tracks = [t for t in self._faces.tracks if t.shot == number]
+        ids = {t.id for t in tracks}
+        turns = [t for t in self._faces.turns if t.track in ids]
+        by_id = {t.id: t for t in tracks}
+        return [
+            self._stretch(stretch, [by_id[i] for i in stretch.tracks])
+            for stretch in stretches(shot, tracks, turns, self._fits, self._layout)
+        ]
+
+    def _fits(self, tracks: list[Track], start_s: float, end_s: float) -> bool:
+        seen = subject(tracks, start_s, end_s)
+        if seen is None:
+            return False
+        width, _ = widest(self._picture, self._output)
+        need = (seen.right - seen.left) * (1 + 2 * self._options.margin)
+        return bool((need[need == need] <= 0.92 * width).all())
+
+    def _stretch(self, stretch: Stretch, tracks: list[Track]) -> ShotPlan:
+        if stretch.kind == "pair":
+            pair = self._pair(stretch, tracks)
+            if pair is not None:
+                return pair
+        elif stretch.kind != "whole":
+            one = self._one(stretch, tracks)
+            if one is not None:
+                return one
+        return self._whole(stretch)
+
+    def _one(self, stretch: Stretch, tracks: list[Track]) -> ShotPlan | None:
+        seen = subject(tracks, stretch.start_s, stretch.end_s)
+        if seen is None:
+            return None
+        rules = self._frame
+        size = window_size(
+            self._picture, self._output, seen.face_height,
+            small_face=rules.small_face, good_face=rules.good_face, max_upscale=rules.max_upscale,
+        )  # fmt: skip
+        if stretch.kind == "group":
+            size = widest(self._picture, self._output)
+        window = plan_window(seen, self._picture, size, rules)
+        self._note_overrun(stretch, window)
+        layout: Layout = "still" if window.still else "follow"
+        movement = "seated: camera still" if window.still else "moving: camera follows"
+        tight = ", small in the picture: closer frame" if size[1] < 0.99 * self._picture.height else ""
+        return _plan(stretch, layout, [Pane(top=0.0, height=1.0, keys=window.keys)], f"{movement}{tight}")
+
+    def _pair(self, stretch: Stretch, tracks: list[Track]) -> ShotPlan | None:
+        pane = Picture(width=self._output.width, height=self._output.height // 2)
+        panes: list[Pane] = []
+        still = True
+        for index, track in enumerate(tracks):
+            seen = subject([track], stretch.start_s, stretch.end_s)
+            if seen is None:
+                return None
+            size = window_size(
+                self._picture, pane, seen.face_height,
+                small_face=PANE_FACE, good_face=PANE_FACE, max_upscale=self._frame.max_upscale,
+            )  # fmt: skip
+            window = plan_window(seen, self._picture, size, self._frame)
+            self._note_overrun(stretch, window)
+            still = still and window.still
+            panes.append(Pane(top=index / 2, height=0.5, keys=window.keys))
+        return _plan(stretch, "stack", panes, "both still" if still else "cameras follow")
+
+    def _whole(self, stretch: Stretch) -> ShotPlan:
+        width, height = widest(self._picture, self._output)
+        picture = self._picture
+        if width * height >= NEARLY_ALL * picture.width * picture.height:
+            key = CropKey(
+                t_s=stretch.start_s, x=(picture.width - width) / 2, y=(picture.height - height) / 2, w=width, h=height
+            )
+            pane = Pane(top=0.0, height=1.0, keys=[key])
+            return _plan(stretch, "still", [pane], "which already has the output's shape")
+        share = self._output.width * picture.height / picture.width / self._output.height
+        if share > 1.0:  # taller than the output: a pane spans the full width, so the window takes what fits
+            key = CropKey(t_s=stretch.start_s, x=0.0, y=(picture.height - height) / 2, w=width, h=height)
+            return _plan(stretch, "still", [Pane(top=0.0, height=1.0, keys=[key])], "cut to the output's height")
+        key = CropKey(t_s=stretch.start_s, x=0.0, y=0.0, w=float(picture.width), h=float(picture.height))
+        return _plan(stretch, "fit", [Pane(top=(1 - share) / 2, height=share, keys=[key])], "over a blurred fill")
+
+    def _note_overrun(self, stretch: Stretch, window: Window) -> None:
+        if window.overrun >= 1.0:
+            self.notes.append(
+                f"{stretch.start_s:.2f}-{stretch.end_s:.2f} s: a face is up to {window.overrun:.0f} px outside its "
+                "frame, because it moves faster than the camera may (stages.crop.max_speed)"
+            )
+
+
+def _plan(stretch: Stretch, layout: Layout, panes: list[Pane], how: str) -> ShotPlan:
+    return ShotPlan(
+        start_s=stretch.start_s, end_s=stretch.end_s, layout=layout, panes=panes, reason=f"{stretch.reason}, {how}"
+    )
