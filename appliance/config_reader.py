@@ -23,7 +23,7 @@ from appliance.errors import Problem
 
 MAX_TEXT_BYTES = 1024**2
 PREFIX = "APPLIANCE_"
-NOT_SETTINGS = frozenset({"APPLIANCE_CONFIG"})
+NOT_SETTINGS = frozenset({"APPLIANCE_CONFIG", "APPLIANCE_RESOLVED_CONFIG"})
 """Variables with the prefix that mean something else."""
 
 S = TypeVar("S", bound=Struct)

@@ -44,7 +44,7 @@ class Bus(Struct, frozen=True, kw_only=True):
             ge=64 * 1024**2,
             description="Bytes on disk for all events and commands. Past it the bus refuses new ones and says so.",
         ),
-    ] = 8 * GIB
+    ] = 1 * GIB
     max_age_days: Annotated[
         int, Meta(ge=1, le=3650, description="Days after which an event leaves the bus; the database keeps it.")
     ] = 90
@@ -114,7 +114,7 @@ class Retry(Struct, frozen=True, kw_only=True):
     backoff_s: Annotated[
         float, Meta(ge=0.1, le=3600, description="Seconds to the second attempt; doubles with each further one.")
     ] = 2.0
-    backoff_max_s: Annotated[float, Meta(ge=0.1, le=86400, description="Most seconds between two attempts.")] = 300.0
+    backoff_max_s: Annotated[float, Meta(ge=0.1, le=86400, description="Most seconds between two attempts.")] = 60.0
 
 
 class Models(Struct, frozen=True, kw_only=True):

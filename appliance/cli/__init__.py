@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
+    "doctor": "appliance.cli.doctor:doctor",
 }
 """Command name to `module:attribute`, in the order in which help lists them."""
 

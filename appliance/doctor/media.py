@@ -1,0 +1,109 @@
+"""What the stages work with: codecs, fonts, a card, models."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from appliance.config import Config
+from appliance.doctor.finding import Finding, fail, ok, warn
+
+ENCODERS = ("libx264", "aac")
+FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
+
+
+def codecs(_config: Config) -> list[Finding]:
+    import av
+
+    missing = [name for name in ENCODERS if not _can_encode(name)]
+    if missing:
+        return [
+            fail(
+                "codecs",
+                f"PyAV {av.__version__} cannot write {', '.join(missing)}",
+                "no clip can be made",
+                "install the published wheel: pip install --force-reinstall --no-deps av",
+            )
+        ]
+    return [ok("codecs", f"PyAV {av.__version__} writes {' and '.join(ENCODERS)}")]
+
+
+def fonts(_config: Config) -> list[Finding]:
+    for folder in (Path(name).expanduser() for name in FONT_FOLDERS):
+        for _root, _folders, files in os.walk(folder):
+            if "DejaVuSans-Bold.ttf" in files:
+                return [ok("fonts", "DejaVu Sans Bold for captions")]
+    return [
+        warn(
+            "fonts",
+            "DejaVu Sans Bold is not installed",
+            "captions use the font that Pillow brings, without letters beyond Latin",
+            "install it (Debian: apt-get install fonts-dejavu-core)",
+        )
+    ]
+
+
+def gpu(_config: Config) -> list[Finding]:
+    """The NVIDIA cards, and whether the libraries that use them are there. No card is a normal box."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return [ok("gpu", "no GPU; everything runs on the CPU")]
+    try:
+        driver = pynvml.nvmlSystemGetDriverVersion()
+        cards = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        if not cards:
+            return [ok("gpu", f"driver {driver}, no GPU; everything runs on the CPU")]
+        said = ", ".join(
+            f"{pynvml.nvmlDeviceGetName(card)} {pynvml.nvmlDeviceGetMemoryInfo(card).total / 1024**3:.0f} GiB"
+            for card in cards
+        )
+        return [ok("gpu", f"{said}, driver {driver}"), _cuda()]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def models(config: Config) -> list[Finding]:
+    """What lies in the models folder, every byte checked, and which recommended models are absent."""
+    from appliance.models import REGISTRY, state
+
+    found = []
+    for model in REGISTRY:
+        have = state(model, config.models_dir, sums=True)
+        name = f"model {model.name}"
+        if have.state == "damaged":
+            found.append(fail(name, have.detail, "the stage refuses it", f"appliance models pull {model.name}"))
+        elif have.state == "absent" and model.recommended:
+            found.append(warn(name, "not on this box", model.use, f"appliance models pull {model.name}"))
+        elif have.state != "absent":
+            found.append(ok(name, have.detail))
+    return found
+
+
+def _can_encode(name: str) -> bool:
+    import av
+
+    try:
+        av.Codec(name, "w")
+    except (ValueError, LookupError):
+        return False
+    return True
+
+
+def _cuda() -> Finding:
+    import ctranslate2
+
+    absent = [name for name in ("torch", "tensorrt", "ultralytics") if find_spec(name) is None]
+    speech = ctranslate2.get_cuda_device_count() > 0
+    if speech and not absent:
+        return ok("cuda", "speech and faces can use the card")
+    without = [*([] if speech else ["speech: CUDA's libraries are not found"]), *(f"faces: no {n}" for n in absent)]
+    return warn(
+        "cuda",
+        "; ".join(without),
+        "that part runs on the CPU, slower",
+        "install the gpu extra: pip install 'agentos-appliance[gpu]'",
+    )
