@@ -10,6 +10,8 @@ BusError
     ├── ProvisioningError   a stream or consumer exists with settings that cannot be changed in place
     ├── ServerStartError    nats-server did not start or failed its self-test
     ├── Denied              this user may not do that
+    ├── Gap                 facts after the reader's cursor are gone from the stream
+    ├── NewEpoch            the stream is not the one the cursor belongs to: it was created anew
     └── UndecodableEvent    bytes that are not an event of ours
 """
 
@@ -58,6 +60,23 @@ class ServerStartError(Permanent):
 
 class Denied(Permanent):
     """The server refused the operation for this user."""
+
+
+class Gap(Permanent):
+    """Facts after the cursor were removed (age, size) before they were read: rebuild from a second copy."""
+
+    def __init__(self, message: str, after_seq: int, first_seq: int) -> None:
+        super().__init__(message)
+        self.after_seq = after_seq
+        self.first_seq = first_seq
+
+
+class NewEpoch(Permanent):
+    """The stream was created anew, so sequences of before mean nothing in it."""
+
+    def __init__(self, message: str, epoch: str) -> None:
+        super().__init__(message)
+        self.epoch = epoch
 
 
 class UndecodableEvent(Permanent):

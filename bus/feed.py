@@ -1,0 +1,121 @@
+"""Live feeds: core subscriptions with a bounded queue. What a feed misses is counted; the stream has it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from msgspec import Struct
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bus.errors import BusUnavailable, UndecodableEvent
+from bus.stored import Stored, from_reply
+from bus.wire import Reply, as_reply
+
+LiveEvent = Stored
+"""A fact as the server repeats it after storing it: `.seq`, `.subject`, `.data`, `.event`."""
+
+
+class TelemetrySample(Struct, frozen=True):
+    """One telemetry message: `tel.<what>.<id>` and its JSON."""
+
+    subject: str
+    data: bytes
+
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class _Convert(Protocol[T_co]):
+    def __call__(self, reply: Reply, /) -> T_co: ...
+
+
+def telemetry_sample(reply: Reply) -> TelemetrySample:
+    """A telemetry message as it came."""
+    return TelemetrySample(reply.subject, reply.data)
+
+
+def live_event(reply: Reply) -> LiveEvent:
+    """A repeated fact as it came. Raises UndecodableEvent when it carries no stream position."""
+    return from_reply(reply)
+
+
+class Feed(Generic[T]):
+    """`async with feed: async for item in feed:` from a subject filter.
+
+    When the reader is slower than the bus the oldest item is dropped and counted in `dropped`; `reconnects` counts
+    the outages in which items may have been missed. The stream has them all: read it from the last sequence seen.
+    """
+
+    def __init__(
+        self, client: Client, subject: str, convert: _Convert[T], max_items: int, open_feeds: set[Feed[Any]]
+    ) -> None:
+        self._client = client
+        self._open_feeds = open_feeds
+        self._subject = subject
+        self._convert = convert
+        self._items: asyncio.Queue[T | None] = asyncio.Queue(max_items)
+        self._subscription: Subscription | None = None
+        self._ended = False
+        self.dropped = 0
+        self.unreadable = 0
+        self.reconnects = 0
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self._client.subscribe(self._subject, cb=self._on_message)
+        self._open_feeds.add(self)
+        await self._client.flush()  # the server knows the interest before the caller goes on
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open_feeds.discard(self)
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self._client.is_closed:
+            await subscription.unsubscribe()
+
+    def end(self) -> None:
+        """The connection is closed for good: readers stop after what is queued."""
+        self._ended = True
+        self._put(None)
+
+    def _put(self, item: T | None) -> None:
+        if self._items.full():
+            self._items.get_nowait()
+            self.dropped += 1
+        self._items.put_nowait(item)
+
+    async def _on_message(self, message: Msg) -> None:
+        try:
+            self._put(self._convert(as_reply(message)))
+        except UndecodableEvent:
+            self.unreadable += 1
+
+    async def next(self, wait_s: float) -> T | None:
+        """The next item, or None when none came within `wait_s`. Raises BusUnavailable once the bus is closed."""
+        if self._ended and self._items.empty():
+            raise BusUnavailable("the bus connection is closed")
+        try:
+            async with asyncio.timeout(wait_s):
+                item = await self._items.get()
+        except TimeoutError:
+            return None
+        if item is None:
+            raise BusUnavailable("the bus connection is closed")
+        return item
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._ended and self._items.empty():
+            raise StopAsyncIteration
+        item = await self._items.get()
+        if item is None:
+            raise StopAsyncIteration
+        return item

@@ -1,0 +1,54 @@
+"""Messages as the stream keeps them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+from nats.js.api import Header
+
+from bus.errors import UndecodableEvent
+from bus.events import AnyEvent, Command, decode_command, decode_event
+from bus.wire import Reply
+
+
+class Stored(Struct, frozen=True):
+    """A message with its place in the stream. Its bytes are decoded only when asked for."""
+
+    seq: int
+    subject: str
+    data: bytes
+    time: str = ""
+    """When the server stored it, RFC 3339 UTC with nanoseconds."""
+    message_id: str | None = None
+
+    @property
+    def event(self) -> AnyEvent:
+        """The fact. Raises UndecodableEvent for bytes that are not one of this version."""
+        return decode_event(self.data)
+
+    @property
+    def command(self) -> Command:
+        """The command. Raises UndecodableEvent for bytes that are not one of this version."""
+        return decode_command(self.data)
+
+    @property
+    def stored_at(self) -> datetime:
+        """`time` as a datetime, microseconds."""
+        return msgspec.convert(self.time, datetime)
+
+
+def from_reply(reply: Reply) -> Stored:
+    """A message answered by a direct get or repeated by the server. Raises UndecodableEvent without the headers."""
+    headers = reply.headers
+    try:
+        return Stored(
+            seq=int(headers["Nats-Sequence"]),
+            subject=headers["Nats-Subject"],
+            data=reply.data,
+            time=headers["Nats-Time-Stamp"],
+            message_id=headers.get(Header.MSG_ID.value),
+        )
+    except (KeyError, ValueError) as error:
+        raise UndecodableEvent(f"{reply.subject} carries no stream position: {error}") from error

@@ -1,0 +1,29 @@
+"""For all tests: a clean environment, and an event loop that nothing of ours may block."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+WATCHED = [name for name in ("bus", "appliance", "web") if importlib.util.find_spec(name) is not None]
+"""A blocking call that one of these packages makes on a running event loop fails the test."""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("APPLIANCE_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_blocking_calls(request: pytest.FixtureRequest) -> Iterator[None]:
+    if inspect.iscoroutinefunction(getattr(request.node, "function", None)):
+        with blockbuster_ctx(WATCHED):
+            yield
+    else:
+        yield
