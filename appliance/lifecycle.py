@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from appliance.settings import Retry
 from bus.events import (
     CLIP_STAGES,
     DONE,
@@ -113,17 +114,9 @@ class Failure:
     final: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class RetryRule:
-    """Exponential backoff: `backoff_s`, doubled for each further attempt, at most `backoff_max_s`."""
-
-    attempts: int = 3
-    backoff_s: float = 2.0
-    backoff_max_s: float = 60.0
-
-    def delay_s(self, failed_attempt: int) -> float:
-        """Seconds to wait after attempt number `failed_attempt` (from 1) failed."""
-        return min(self.backoff_max_s, self.backoff_s * float(2 ** (failed_attempt - 1)))
+def backoff_s(rule: Retry, failed_attempt: int) -> float:
+    """Seconds to wait after attempt `failed_attempt` (from 1): doubled each time, up to the configured most."""
+    return min(rule.backoff_max_s, rule.backoff_s * float(2 ** (failed_attempt - 1)))
 
 
 def on_done(attempt: Attempt, result: StageResult, seconds: float, duration_s: float) -> list[Event | Command]:
@@ -160,11 +153,11 @@ def on_done(attempt: Attempt, result: StageResult, seconds: float, duration_s: f
     return messages
 
 
-def on_failed(attempt: Attempt, failure: Failure, rule: RetryRule) -> list[Event | Command]:
+def on_failed(attempt: Attempt, failure: Failure, rule: Retry) -> list[Event | Command]:
     """What to store when an attempt has failed: a scheduled next attempt, or the item's end."""
     job, clip, stage = attempt.job, attempt.clip, attempt.stage
     if not failure.final and attempt.attempt < rule.attempts:
-        at = datetime.now(UTC) + timedelta(seconds=rule.delay_s(attempt.attempt))
+        at = datetime.now(UTC) + timedelta(seconds=backoff_s(rule, attempt.attempt))
         return [
             JobRetrying(
                 source=attempt.worker,

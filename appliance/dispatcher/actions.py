@@ -7,13 +7,13 @@ import logging
 import shutil
 from pathlib import Path
 
-from bus.connection import Bus
 from bus.deadletters import DeadLetter, publish_dead_letter
-from bus.publish import Expect
 
 from appliance.dispatcher.table import Action
 from appliance.lifecycle import Failure
-from appliance.store.projection import Projection
+from appliance.store.writer import Writer
+from bus.commit import Expect
+from bus.connection import Bus
 from bus.errors import Stale
 from bus.events import AnyEvent, ClipFailed, Event, JobCompleted, JobFailed
 from bus.subjects import item_filter
@@ -27,7 +27,7 @@ SOURCE = "dispatcher"
 class Actions:
     """Carries out one action for one fact. Raises `bus.errors.Retryable` when the bus is away."""
 
-    def __init__(self, bus: Bus, store: Projection, data_dir: Path) -> None:
+    def __init__(self, bus: Bus, store: Writer, data_dir: Path) -> None:
         self._bus = bus
         self._store = store
         self._data_dir = data_dir
@@ -49,7 +49,7 @@ class Actions:
     async def _complete_job(self, event: Event) -> None:
         """End the job when every planned clip is ready or failed."""
         assert event.job is not None
-        job = await asyncio.to_thread(self._store.job_summary, event.job)
+        job = await self._store.job_summary(event.job)
         if job is None or job.state != "clipping" or job.clips_ready + job.clips_failed < job.clips_planned:
             return
         ended: Event

@@ -11,17 +11,14 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 
-from bus.connection import Bus
-from bus.projection import FactReader
-
 from appliance import lifecycle
 from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
+from bus.connection import Bus
 from bus.events import decode_event
 
 log = logging.getLogger(__name__)
 BATCH = 500
-READ_WAIT_S = 5.0
 
 
 async def reconcile(bus: Bus, store: Writer) -> None:
@@ -63,10 +60,8 @@ async def reconcile(bus: Bus, store: Writer) -> None:
 
 
 async def stream_facts(bus: Bus) -> AsyncIterator[list[StoredFact]]:
-    """Every fact that the stream holds at the time of the call, in order, in batches."""
-    end = await bus.last_fact_seq()
+    """Every fact that the stream holds, in order, in batches."""
     seq = 0
-    async with FactReader(bus, 0) as reader:
-        while seq < end and (batch := await reader.batch(BATCH, READ_WAIT_S)):
-            seq = batch[-1].seq
-            yield [StoredFact(raw.seq, raw.subject, raw.data) for raw in batch]
+    while batch := await bus.read(seq, "evt.>", BATCH):
+        seq = batch[-1].seq
+        yield [StoredFact(stored.seq, stored.subject, stored.data) for stored in batch]

@@ -12,19 +12,21 @@ import asyncio
 import logging
 from pathlib import Path
 
-from bus.connection import Bus
 from bus.deadletters import AdvisoryReader
-from bus.projection import FactReader
-from bus.publish import Expect
 
 from appliance import lifecycle
 from appliance.dispatcher.actions import SOURCE, Actions, undeliverable
 from appliance.dispatcher.recovery import reconcile
 from appliance.dispatcher.table import ACTIONS
-from appliance.lifecycle import Attempt, RetryRule
+from appliance.lifecycle import Attempt
+from appliance.settings import Retry
 from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
+from bus.commit import Expect
+from bus.connection import Bus
 from bus.errors import Gap, NewEpoch, Retryable, Stale
+from bus.events import Command
+from bus.projection import FactReader
 from bus.subjects import item_filter
 
 log = logging.getLogger(__name__)
@@ -56,9 +58,12 @@ class Dispatcher:
     async def _project(self) -> None:
         while True:
             try:
-                async with FactReader(self._bus, await self._store.cursor()) as reader:
+                cursor, epoch = await self._store.cursor(), await self._store.meta("epoch")
+                if cursor == 0:  # a new database takes what the stream still has
+                    cursor = (await self._bus.stream_state()).first_seq - 1
+                async with FactReader(self._bus, max(0, cursor), epoch=epoch) as reader:
                     while True:
-                        batch = await reader.batch(self._batch_events, READ_WAIT_S)
+                        batch = await reader.batch(self._batch_events, wait_s=READ_WAIT_S)
                         if not batch:
                             continue
                         await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
@@ -103,7 +108,7 @@ class Dispatcher:
                 log.warning("the bus is away: advisories wait", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_S)
 
-    async def _give_up(self, command: lifecycle.Command, deliveries: int) -> None:
+    async def _give_up(self, command: Command, deliveries: int) -> None:
         item = await self._bus.last_fact(command.job, command.clip)
         job = item if command.clip is None else await self._bus.last_fact(command.job)
         verdict = lifecycle.decide(command, item.event if item else None, job.event if job else None)
@@ -112,7 +117,7 @@ class Dispatcher:
         attempt = Attempt(
             stage=command.stage, job=command.job, clip=command.clip, attempt=command.attempt, worker=SOURCE
         )
-        messages = lifecycle.on_failed(attempt, undeliverable(deliveries), RetryRule())
+        messages = lifecycle.on_failed(attempt, undeliverable(deliveries), Retry())
         try:
             await self._bus.commit(messages, Expect(item_filter(command.job, command.clip), item.seq))
         except Stale:

@@ -11,23 +11,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
-import sys
 from contextlib import suppress
-from pathlib import Path
 
 from appliance import lifecycle
 from appliance.config import Config
-from appliance.errors import ProcessFailed
 from appliance.lifecycle import Attempt, Failure
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
-from appliance.supervisor.lock import lock_box
+from appliance.supervisor.lock import lock_box, wait_for_lock
 from appliance.supervisor.programs import bus_program, cache_program, dispatcher_program, worker_program
+from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import BusError, Permanent, Retryable, Stale
 from bus.events import STAGES, Event, ServiceDown, ServiceUp, StageStarted, WorkerOffline
-from bus.publish import Expect
-from bus.server import ServerSpec, credentials, prepare, self_test, wait_ready, write_endpoint
+from bus.provision import provision
+from bus.selftest import self_test
+from bus.server import ServerSpec, credentials, prepare, remove_endpoint, wait_ready, write_endpoint
+from bus.streams import DAY_S, Limits
 from bus.subjects import item_filter
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,12 @@ class Box:
             raise
 
     async def _start(self) -> None:
-        self._server = await asyncio.to_thread(prepare, self._data_dir, self._config.bus, port=self._port)
+        # A bus that outlived a killed supervisor by a moment still holds the port.
+        os.close(await wait_for_lock(self._data_dir / "run" / "bus.lock", self._config.supervisor.start_timeout_s))
+        bus = self._config.bus
+        self._server = await asyncio.to_thread(
+            prepare, self._data_dir, port=self._port, binary=bus.binary, limits=bus_limits(self._config)
+        )
         await self._add(bus_program(self._server, self._bus_ready))
         assert self._bus is not None
         self._reporter = asyncio.create_task(self._report())
@@ -106,9 +110,13 @@ class Box:
             if name in self._children:
                 await self._children[name].stop(grace)
         if self._lock is not None:
-            (self._data_dir / "run" / "bus.json").unlink(missing_ok=True)
+            remove_endpoint(self._data_dir)
             os.close(self._lock)
             self._lock = None
+
+    def processes(self) -> dict[str, int | None]:
+        """Name and process id of everything that is kept alive."""
+        return {name: child.pid for name, child in self._children.items()}
 
     def kill(self) -> None:
         """The second signal: end everything now."""
@@ -120,8 +128,8 @@ class Box:
         assert self._server is not None
         url = await wait_ready(self._server, self._config.supervisor.start_timeout_s)
         if self._bus is None:
-            self._bus = await Bus.connect(credentials(self._data_dir, "supervisor", url), timeout_s=10.0)
-        await self._bus.provision(self._config.bus)
+            self._bus = await Bus.connect(credentials(self._data_dir, "supervisor", url=url), timeout_s=10.0)
+        await provision(self._bus.jetstream, bus_limits(self._config))
         await self_test(self._bus)
         write_endpoint(self._data_dir, url)
 
@@ -172,21 +180,17 @@ class Box:
             stage=held.stage, job=held.job, clip=held.clip, attempt=last.event.attempt, worker=held.worker
         )
         failure = Failure(error=f"the {held.stage} worker was {death.reason}", code="worker-lost")
-        rule = self._config.retry.rule()
         with suppress(Stale):
             await bus.commit(
-                lifecycle.on_failed(attempt, failure, rule), Expect(item_filter(held.job, held.clip), last.seq)
+                lifecycle.on_failed(attempt, failure, self._config.retry),
+                Expect(item_filter(held.job, held.clip), last.seq),
             )
 
 
-def find_program(*names: str) -> Path | None:
-    """The first of `names` on the PATH or beside this interpreter."""
-    beside = Path(sys.executable).parent
-    for name in names:
-        found = shutil.which(name) or shutil.which(name, path=str(beside))
-        if found is not None:
-            return Path(found)
-    return None
-
-
-__all__ = ["Box", "ProcessFailed"]
+def bus_limits(config: Config) -> Limits:
+    """The bus's tunables as configured."""
+    return Limits(
+        ack_wait_s=config.bus.ack_wait_s,
+        events_max_bytes=config.bus.max_bytes,
+        events_max_age_s=config.bus.max_age_days * DAY_S,
+    )

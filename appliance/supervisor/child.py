@@ -138,7 +138,7 @@ class Child:
 
     async def _keep_alive(self) -> None:
         deaths = 0
-        while not self._stopping:
+        while True:
             await asyncio.sleep(self._restart.wait_s(deaths))
             started = time.monotonic()
             reason = await self._run_once()

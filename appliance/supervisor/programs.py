@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from appliance.config import Config, to_json
+from appliance.config import Config
 from appliance.supervisor.child import ChildSpec
 from bus.events import StageName
 from bus.server import ServerSpec
@@ -34,7 +34,7 @@ def worker_program(config: Config, stage: StageName, number: int) -> ChildSpec:
 
 
 def cache_program(config: Config) -> ChildSpec | None:
-    """A redis-server or valkey-server of our own on a unix socket; None when switched off, external or not installed."""
+    """A redis-server or valkey-server of our own on a unix socket; None when off, external or not installed."""
     if config.cache.url != "auto":
         return None
     binary = shutil.which("redis-server") or shutil.which("valkey-server")
@@ -47,8 +47,8 @@ def cache_program(config: Config) -> ChildSpec | None:
     argv += ["--save", "", "--appendonly", "no", "--maxmemory", CACHE_MAX_MEMORY, "--maxmemory-policy", "allkeys-lru"]
 
     async def ready() -> None:
-        while not await _answers(socket):
-            await asyncio.sleep(_CACHE_READY_POLL_S)  # the server tells nobody when its socket is there
+        while not await _answers(socket):  # noqa: ASYNC110 - the server tells nobody when its socket is there
+            await asyncio.sleep(_CACHE_READY_POLL_S)
 
     return ChildSpec(name="cache", argv=argv, reports=False, ready=ready)
 
@@ -69,12 +69,16 @@ def _python(config: Config, name: str, arguments: list[str]) -> ChildSpec:
     return ChildSpec(
         name=name,
         argv=[sys.executable, *arguments],
-        env={CONFIG_VARIABLE: to_json(config), "MALLOC_ARENA_MAX": "2"},
+        env={CONFIG_VARIABLE: config_to_child(config), "MALLOC_ARENA_MAX": "2"},
         start_timeout_s=settings.start_timeout_s,
         frozen_after_s=settings.frozen_after_s,
     )
 
 
+def config_to_child(config: Config) -> str:
+    return msgspec.json.encode(config, enc_hook=str).decode()
+
+
 def config_from_parent(text: str) -> Config:
     """The configuration that a supervisor handed over."""
-    return msgspec.json.decode(text, type=Config)
+    return msgspec.json.decode(text, type=Config, dec_hook=lambda kind, value: kind(value))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import cast
 
 import msgspec
 
@@ -25,7 +24,7 @@ def worker_settings(config: Config, stage: StageName) -> WorkerSettings:
         data_dir=config.data_dir,
         models_dir=config.models_dir,
         options=msgspec.Raw(msgspec.json.encode(getattr(config.stages, stage))),
-        retry=config.retry.rule(),
+        retry=config.retry,
         timeout_s=bounds.timeout_s,
         timeout_factor=bounds.timeout_factor,
         stall_timeout_s=bounds.stall_timeout_s,
@@ -55,4 +54,4 @@ def main(stage: StageName) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in STAGES:
         sys.exit(f"usage: python -m appliance.worker {{{','.join(STAGES)}}}")
-    main(cast(StageName, sys.argv[1]))
+    main(sys.argv[1])

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.parent import die_with_parent
-from appliance.worker.protocol import Answer, Done, Failed, Progress, StageRequest
+from appliance.worker.protocol import Answer, Done, Failed, FailureKind, Progress, StageRequest
 from stages.errors import Misconfigured, Rejected, StageError, Transient
 from stages.folder import JobFolder
 
@@ -85,7 +85,7 @@ def _close_in(request: StageRequest, options: object) -> None:
     )
 
 
-def _kind(error: StageError) -> str:
+def _kind(error: StageError) -> FailureKind:
     match error:
         case Rejected():
             return "rejected"

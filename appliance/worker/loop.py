@@ -12,27 +12,29 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from bus.connection import Bus
-from bus.consumer import Delivery
-from bus.publish import Expect
 from bus.registry import WorkerState
 from msgspec import Struct
 
 from appliance import __version__, lifecycle
 from appliance.joblog import note
-from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure, RetryRule
+from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure
 from appliance.parent import Status, StatusPipe
+from appliance.settings import Retry
 from appliance.worker.protocol import StageRequest
 from appliance.worker.stage_process import StageFailed, StageProcess
+from bus.commit import Expect
+from bus.connection import Bus
+from bus.consumer import Delivery
 from bus.errors import Retryable, Stale, UndecodableEvent
 from bus.events import STARTED, Command, Event, JobCancelled, JobCreated, JobDeleted, StageName, WorkerOnline
 from bus.ids import new_id
-from bus.subjects import item_filter, live
+from bus.subjects import item_filter
 from stages.base import StageResult, Task
 from stages.folder import JobFolder
 
@@ -50,7 +52,7 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     data_dir: Path
     models_dir: Path
     options: msgspec.Raw
-    retry: RetryRule
+    retry: Retry
     timeout_s: float
     timeout_factor: float
     """Seconds added to `timeout_s` for each second of the source (or, for a clip stage, of the clip)."""
@@ -147,7 +149,7 @@ class Worker:
             await delivery.done()
             return
         attempt, claim, fence = claimed
-        expect = Expect(filter=item_filter(command.job, command.clip), last_seq=fence)
+        expect = Expect(item_filter(command.job, command.clip), fence)
         if claim > MAX_CLAIMS:
             text = f"{claim - 1} workers vanished while working on this item"
             messages = lifecycle.on_failed(attempt, Failure(error=text, code="lost", final=True), self._settings.retry)
@@ -200,8 +202,9 @@ class Worker:
     async def _run(self, delivery: Delivery, attempt: Attempt) -> list[Event | Command] | None:
         """The messages that the attempt's outcome calls for: none after a cancel. None: interrupted by our own stop."""
         settings = self._settings
-        created = await self._bus.last(f"evt.job.created.{attempt.job}")
-        if created is None or not isinstance(created.event, JobCreated):
+        first = await self._bus.read(0, f"evt.job.created.{attempt.job}", 1)
+        created = first[0].event if first else None
+        if not isinstance(created, JobCreated):
             text = "the log does not hold the job's creation any more"
             return lifecycle.on_failed(attempt, Failure(error=text, code="job-unknown", final=True), settings.retry)
         folder = JobFolder.of(settings.data_dir, attempt.job)
@@ -215,8 +218,8 @@ class Worker:
                     stage=attempt.stage,
                     job=attempt.job,
                     clip=attempt.clip,
-                    origin=created.event.origin,
-                    options=created.event.options,
+                    origin=created.origin,
+                    options=created.options,
                 ),
                 root=str(folder.root.absolute()),
                 output=str(folder.output.absolute()),
@@ -258,7 +261,7 @@ class Worker:
         await asyncio.wait([running], timeout=self._settings.stop_grace_s)
         running.cancel()
 
-    def _progress_reporter(self, attempt: Attempt) -> object:
+    def _progress_reporter(self, attempt: Attempt) -> Callable[[float], None]:
         started = time.monotonic()
         last = 0.0
 
@@ -271,7 +274,6 @@ class Worker:
             last = now
             elapsed_s = now - started
             eta_s = elapsed_s / done - elapsed_s if done > 0.02 else None
-            item = attempt.job if attempt.clip is None else f"{attempt.job}.{attempt.clip}"
             progress = JobProgress(
                 job=attempt.job,
                 clip=attempt.clip,
@@ -280,13 +282,13 @@ class Worker:
                 eta_s=None if eta_s is None else round(eta_s, 1),
                 elapsed_s=round(elapsed_s, 1),
             )
-            self._bus.telemetry("progress", item, progress)
+            self._bus.telemetry("progress", attempt.job, progress)
 
         return on_progress
 
     async def _watch_cancels(self) -> None:
         """Kill the running stage when its job is cancelled or deleted."""
-        async with self._bus.live(live("evt.job.*.*")) as feed:
+        async with self._bus.live("evt.job.*.*") as feed:
             async for fact in feed:
                 if not isinstance(fact.event, JobCancelled | JobDeleted):
                     continue

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from stages.base import Task
 
+FailureKind = Literal["rejected", "misconfigured", "transient", "crashed"]
 MAX_LINE_BYTES = 16 * 2**20
 """A longer answer is treated as a crashed child."""
 
@@ -41,7 +42,7 @@ class Done(Struct, frozen=True, kw_only=True, tag="done"):
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
-    kind: Literal["rejected", "misconfigured", "transient", "crashed"]
+    kind: FailureKind
     code: str
     message: str
 

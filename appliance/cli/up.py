@@ -1,0 +1,176 @@
+"""`appliance up`, `down`, `status`: the box as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from appliance.cli import Session
+
+if TYPE_CHECKING:
+    from appliance.config import Config
+
+POLL_S = 0.1
+
+
+@click.command()
+@click.pass_obj
+def up(session: Session) -> None:
+    """Run the box in the foreground until Ctrl-C or `appliance down`.
+
+    The first Ctrl-C lets running work end within supervisor.stop_grace_s, the second ends it at once; what was
+    interrupted goes on at the next start.
+
+    \b
+    Example:
+      appliance up
+      appliance -c /etc/appliance/appliance.yaml up
+    """
+    import uvloop
+
+    from appliance.service import setup_logging
+
+    config = session.config
+    setup_logging(config)
+    sys.exit(uvloop.run(_up(config)))
+
+
+async def _up(config: Config) -> int:
+    from appliance.boxlink import write_box_file
+    from appliance.supervisor.box import Box
+
+    log = logging.getLogger("appliance")
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    box = Box(config)
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            log.warning("second signal: everything is ended now")
+            box.kill()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    starting = asyncio.create_task(box.start())
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return 0
+    await starting
+    write_box_file(config)
+    log.info("the box is up", extra={"data": str(config.data_dir), "processes": len(box.processes())})
+    await waiting
+    log.info("stopping")
+    await box.stop()
+    return 0
+
+
+@click.command()
+@click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait for the end.")
+@click.pass_obj
+def down(session: Session, timeout_s: float) -> None:
+    """End the running box; jobs go on at the next start.
+
+    \b
+    Example:
+      appliance down
+    """
+    from appliance.errors import BoxNotRunning, ProcessFailed
+    from appliance.supervisor.lock import box_pid
+
+    data_dir = session.config.data_dir
+    pid = box_pid(data_dir)
+    if pid is None:
+        raise BoxNotRunning(f"no box runs on {data_dir}")
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + timeout_s
+    while box_pid(data_dir) is not None:
+        if time.monotonic() > deadline:
+            raise ProcessFailed(
+                f"the box (process {pid}) still runs after {timeout_s:.0f} s: `appliance down` again ends it now"
+            )
+        time.sleep(POLL_S)
+    click.echo("the box is down")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.pass_obj
+def status(session: Session, as_json: bool) -> None:
+    """Say in one screen whether the box is well, and why not. Exit code 1 when it is not.
+
+    \b
+    Example:
+      appliance status
+      appliance status --json
+    """
+    import msgspec
+
+    found = asyncio.run(_status(session.config))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+    else:
+        _print_status(found)
+    sys.exit(0 if found["verdict"] == "ok" else 1)
+
+
+async def _status(config: Config) -> dict[str, Any]:
+    from appliance.boxlink import connect
+    from appliance.store.queries import Store
+    from appliance.supervisor.lock import box_pid
+
+    pid = box_pid(config.data_dir)
+    if pid is None:
+        return {"verdict": "stopped", "reasons": [f"no box runs on {config.data_dir}"], "pid": None}
+    async with await connect(config) as bus:
+        depths, workers, state = await asyncio.gather(bus.queue_depths(), bus.registry.all(), bus.stream_state())
+    with Store(config.data_dir / "appliance.db") as store:
+        services = store.services()
+        jobs = store.job_counts()
+        cursor = store.cursor()
+    reasons = [f"{s.service} is down since {s.since}: {s.reason}" for s in services if s.state == "down"]
+    reporting = {worker.stage for worker in workers}
+    silent = [stage for stage in depths if getattr(config.workers, stage).min and stage not in reporting]
+    reasons += [f"no {stage} worker reports" for stage in silent]
+    return {
+        "verdict": "degraded" if reasons else "ok",
+        "reasons": reasons,
+        "pid": pid,
+        "jobs": jobs,
+        "stages": {
+            stage: {
+                "pending": depth.pending,
+                "in_flight": depth.in_flight,
+                "oldest_s": depth.oldest_s,
+                "workers": sum(1 for w in workers if w.stage == stage),
+            }
+            for stage, depth in depths.items()
+        },
+        "services": {s.service: s.state for s in services},
+        "stream": {"last_seq": state.last_seq, "bytes": state.bytes, "projected_seq": cursor},
+    }
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    colour = {"ok": "green", "degraded": "yellow", "stopped": "red"}[found["verdict"]]
+    click.secho(found["verdict"].upper(), fg=colour, bold=True)
+    for reason in found["reasons"]:
+        click.echo(f"  {reason}")
+    if found["pid"] is None:
+        return
+    counts = ", ".join(f"{count} {state}" for state, count in found["jobs"].items()) or "none yet"
+    click.echo(f"jobs: {counts}")
+    click.echo(f"{'stage':12}{'workers':>8}{'waiting':>9}{'in work':>9}{'oldest':>9}")
+    for stage, row in found["stages"].items():
+        oldest = "-" if row["oldest_s"] is None else f"{row['oldest_s']:.0f} s"
+        click.echo(f"{stage:12}{row['workers']:>8}{row['pending']:>9}{row['in_flight']:>9}{oldest:>9}")

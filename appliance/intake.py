@@ -1,0 +1,131 @@
+"""Taking jobs in, and what people do to them: create, cancel, retry, delete. Facts in, nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from appliance import lifecycle
+from appliance.errors import IntakeRefused, JobNotFound
+from appliance.lifecycle import ENDED, OpenItem
+from appliance.store.queries import JobRow, Store
+from bus.commit import Expect
+from bus.connection import Bus
+from bus.errors import Stale
+from bus.events import Command, Event, JobCancelled, JobCreated, JobDeleted, JobOptions, JobSource
+from bus.ids import new_id
+from bus.subjects import item_filter
+
+MAX_NAME_BYTES = 255
+
+
+def source_of(text: str) -> JobSource:
+    """A path or http(s) URL as a job source. Raises `IntakeRefused` for what can be told to be wrong at once."""
+    if "://" in text:
+        return _url_source(text)
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise IntakeRefused(f"{text}: no such file")
+    if not path.is_file():
+        raise IntakeRefused(f"{text} is not a file: give one video")
+    path = path.resolve()
+    status = path.stat()
+    identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+    return JobSource(
+        kind="file",
+        location=str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        name=display_name(path.name),
+        fingerprint=hashlib.sha256(identity).hexdigest(),
+    )
+
+
+def _url_source(text: str) -> JobSource:
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(text)
+        host = parts.hostname
+    except ValueError as error:
+        raise IntakeRefused(f"{text!r} is not a URL: {error}") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise IntakeRefused(f"{parts.scheme}: is not taken: give a file, or an http(s) URL")
+    if parts.username or parts.password:
+        raise IntakeRefused("the URL carries a password, which would be stored: download the file yourself")
+    name = parts.path.rsplit("/", 1)[-1] or host
+    return JobSource(
+        kind="url", location=text, name=display_name(name), fingerprint=hashlib.sha256(text.encode()).hexdigest()
+    )
+
+
+def display_name(name: str) -> str:
+    """A name that can be shown and stored anywhere: no control characters, valid UTF-8, at most 255 bytes."""
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    data = clean.encode("utf-8", "replace")[:MAX_NAME_BYTES]
+    return data.decode("utf-8", "ignore") or "video"
+
+
+async def create_job(bus: Bus, source: JobSource, options: JobOptions, *, owner: str = "local") -> str:
+    """Store a job and its first command in one commit; returns the job's id. Acknowledged means stored."""
+    job = new_id()
+    created = JobCreated(source=owner, job=job, origin=source, options=options, owner=owner)
+    messages: list[Event | Command] = [created, Command(stage="download", job=job)]
+    await bus.commit(messages, Expect(item_filter(job), 0))
+    return job
+
+
+async def cancel_job(bus: Bus, job: str, *, by: str, reason: str = "") -> bool:
+    """End a job now. False when it had ended already. Raises `JobNotFound`."""
+    while True:
+        last = await bus.last_fact(job)
+        if last is None:
+            raise JobNotFound(f"no job {job}")
+        if isinstance(last.event, ENDED):
+            return False
+        try:
+            cancelled = JobCancelled(source=by, job=job, by=by, reason=reason)
+            await bus.commit([cancelled], Expect(item_filter(job), last.seq))
+        except Stale:
+            continue
+        await bus.purge_commands(job)
+        return True
+
+
+async def retry_job(bus: Bus, store: Store, job: str, *, by: str) -> list[OpenItem]:
+    """Let a failed or cancelled job, or the failed clips of a completed one, go on where each stopped.
+
+    Returns what goes on. Raises `JobNotFound`, or `IntakeRefused` when there is nothing to do.
+    """
+    row = store.job(job)
+    if row is None:
+        raise JobNotFound(f"no job {job}")
+    if row.state in ("queued", "running", "clipping"):
+        raise IntakeRefused(f"job {job} is {row.state}: it needs no retry")
+    if row.state == "deleted":
+        raise IntakeRefused(f"job {job} was deleted: its files are gone, add the video again")
+    items = open_items(store, row)
+    if not items:
+        raise IntakeRefused(f"job {job} has all its clips: nothing to retry")
+    last = await bus.last_fact(job)
+    if last is None:
+        raise JobNotFound(f"no job {job}")
+    await bus.commit(lifecycle.on_retried(job, by, items), Expect(item_filter(job), last.seq))
+    return items
+
+
+def open_items(store: Store, row: JobRow) -> list[OpenItem]:
+    """What a retry of this job has to move."""
+    if row.clips_planned is None:
+        stage = lifecycle.resume_stage(row.last_done, clip=False)  # type: ignore[arg-type]  # our own column
+        return [OpenItem(clip=None, stage=stage or "moments")]
+    items = []
+    for clip in store.clips(row.job):
+        stage = lifecycle.resume_stage(clip.last_done, clip=True)  # type: ignore[arg-type]
+        if clip.state != "ready" and stage is not None:
+            items.append(OpenItem(clip=clip.clip, stage=stage))
+    return items
+
+
+async def delete_job(bus: Bus, job: str, *, by: str) -> None:
+    """Forget a job's files; its history stays. A running job is cancelled first. Raises `JobNotFound`."""
+    await cancel_job(bus, job, by=by, reason="deleted")
+    await bus.publish(JobDeleted(source=by, job=job, by=by))
