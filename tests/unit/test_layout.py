@@ -1,0 +1,50 @@
+"""How the house is built: which way imports point, how large a module may be, what importing one costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES = 400
+TABLES = {"bus/events.py": 500}
+"""Modules that are one long table of data, and how long each may be."""
+HEAVY = ("numpy", "cv2", "av", "scipy", "ctranslate2", "faster_whisper", "pocketsphinx", "onnxruntime", "PIL", "torch")
+STAGE_MODULES = sorted(f"stages.{path.stem}" for path in (ROOT / "stages").glob("*.py") if path.stem != "__init__")
+
+
+def modules(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def test_imports_point_one_way() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    checked = subprocess.run(
+        [program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert checked.returncode == 0, checked.stdout[-3000:] + checked.stderr[-1000:]
+
+
+@pytest.mark.parametrize(
+    "path", modules("appliance", "bus", "stages", "bench"), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_a_module_is_one_idea(path: Path) -> None:
+    text = path.read_text()
+    most = TABLES.get(str(path.relative_to(ROOT)), MOST_LINES)
+    assert len(text.splitlines()) <= most, f"{path} is past {most} lines: it is two ideas"
+    if text.strip():
+        assert text.startswith('"""'), f"{path} opens without saying what it is"
+        assert "from __future__ import annotations" in text or "import " not in text
+
+
+@pytest.mark.parametrize("module", [*STAGE_MODULES, "appliance.config", "bus.events"])
+def test_importing_a_stage_or_the_configuration_is_cheap(module: str) -> None:
+    code = f"import sys, {module}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
+    shown = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() == "", f"importing {module} imports {shown.stdout.strip()}"
