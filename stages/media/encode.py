@@ -1,0 +1,199 @@
+"""The clip's file: H.264 through libx264 or NVENC, and the sound beside it, in an MP4 that starts playing at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stages.base import Device
+from stages.errors import Misconfigured, Transient
+from stages.media.colour import BT709, LIMITED
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+
+AUDIO_RATE_HZ = 48_000
+_PROBE_SIZE = 256
+"""Side of the trial picture; NVENC's smallest H.264 picture is 145 x 49."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoSettings:
+    """What is asked of the encoder, in x264's terms."""
+
+    preset: str
+    crf: int
+    max_bitrate_kbps: int
+    threads: int
+    """0 lets the encoder choose."""
+    keyframe_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEncoder:
+    """An encoder that is known to work on this machine."""
+
+    name: str
+    """libav's: `libx264` or `h264_nvenc`."""
+    device: str
+    """`cpu` or `cuda`."""
+    options: Callable[[VideoSettings], dict[str, str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def choose_encoder(device: Device, trial: Callable[[VideoEncoder], str | None] | None = None) -> VideoEncoder:
+    """The encoder for `device`; `auto` takes NVENC where a real trial encode works, else libx264 with a note.
+
+    `trial` encodes a few pictures and returns what went wrong, or None. Raises `Misconfigured` (`no-nvenc`) when
+    `cuda` was asked for and NVENC does not work.
+    """
+    x264 = VideoEncoder("libx264", "cpu", _x264_options)
+    if device == "cpu":
+        return x264
+    nvenc = VideoEncoder("h264_nvenc", "cuda", _nvenc_options)
+    trouble = (trial or try_encoder)(nvenc)
+    if trouble is None:
+        return nvenc
+    if device == "cuda":
+        raise Misconfigured(
+            f"stages.cut.device is cuda, but this card cannot encode H.264 ({trouble}); set it to auto or cpu",
+            "no-nvenc",
+        )
+    return VideoEncoder("libx264", "cpu", _x264_options, [f"encoded on the CPU: NVENC is not usable here ({trouble})"])
+
+
+def try_encoder(encoder: VideoEncoder) -> str | None:
+    """Encode four grey pictures; None when packets come out, else why not, in a few words."""
+    import av
+    from av.video.frame import VideoFrame
+
+    try:
+        context = av.CodecContext.create(encoder.name, "w")
+        context.width = context.height = _PROBE_SIZE  # type: ignore[attr-defined]  # a video context
+        context.pix_fmt = "yuv420p"  # type: ignore[attr-defined]
+        context.time_base = Fraction(1, 30)
+        context.options = encoder.options(VideoSettings("medium", 20, 8000, 1))
+        packets = []
+        for k in range(4):
+            frame = VideoFrame(_PROBE_SIZE, _PROBE_SIZE, "yuv420p")
+            for plane in frame.planes:
+                plane.update(b"\x80" * plane.buffer_size)
+            frame.pts = k
+            packets += context.encode(frame)  # type: ignore[attr-defined]
+        packets += context.encode(None)  # type: ignore[attr-defined]
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        return str(getattr(error, "strerror", None) or error)
+    return None if packets else "it gave no packets"
+
+
+class ClipWriter:
+    """An MP4 being written. Video pictures and ready audio packets go in; the file is complete after `clip_writer`."""
+
+    def __init__(self, container: OutputContainer, rate: Fraction, size: tuple[int, int], encoder: VideoEncoder,
+                 settings: VideoSettings, audio_kbps: int) -> None:  # fmt: skip
+        self._container = container
+        self._rate = rate
+        stream = container.add_stream(encoder.name, rate=rate, options=encoder.options(settings))  # type: ignore[call-overload]
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        stream.time_base = 1 / rate
+        context = stream.codec_context
+        context.time_base = 1 / rate
+        context.gop_size = max(1, round(settings.keyframe_s * float(rate)))
+        context.sample_aspect_ratio = Fraction(1, 1)
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = LIMITED
+        if settings.threads:
+            context.thread_count = settings.threads
+        self._video = stream
+        self._audio = container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="stereo")
+        self._audio.codec_context.bit_rate = audio_kbps * 1000
+        self._sound: list[Packet] = []
+        self.frames = 0
+
+    def sound(self, packets: list[Packet]) -> None:
+        """The whole soundtrack as `stages.media.soundtrack.encode_aac` made it; call before the first picture."""
+        self._sound = list(packets)
+
+    def write(self, picture: VideoFrame) -> None:
+        """The next picture, yuv420p, BT.709 limited."""
+        picture.pts = self.frames
+        picture.time_base = 1 / self._rate
+        picture.colorspace, picture.color_range = BT709, LIMITED
+        self.frames += 1
+        self._mux(self._video.encode(picture))
+
+    def finish(self) -> None:
+        self._mux(self._video.encode(None))
+        self._feed(None)
+
+    def _mux(self, packets: list[Packet]) -> None:
+        for packet in packets:
+            if packet.pts is not None and packet.time_base is not None:
+                self._feed(float(packet.pts * packet.time_base))
+            self._container.mux(packet)
+
+    def _feed(self, until_s: float | None) -> None:
+        """Sound up to `until_s`, so that neither stream runs ahead in the file."""
+        while self._sound:
+            packet = self._sound[0]
+            assert packet.pts is not None
+            assert packet.time_base is not None
+            if until_s is not None and float(packet.pts * packet.time_base) > until_s:
+                return
+            packet.stream = self._audio
+            self._container.mux(packet)
+            self._sound.pop(0)
+
+
+@contextmanager
+def clip_writer(path: Path, rate: Fraction, size: tuple[int, int], encoder: VideoEncoder, settings: VideoSettings,
+                audio_kbps: int) -> Iterator[ClipWriter]:  # fmt: skip
+    """Yield a writer to `path`; on a clean exit the index lies in front of the media (faststart).
+
+    Raises `Transient` (`encode-failed`) when the encoder or the disk fails.
+    """
+    import av
+
+    try:
+        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            writer = ClipWriter(container, rate, size, encoder, settings, audio_kbps)
+            yield writer
+            writer.finish()
+    except av.error.FFmpegError as error:
+        raise Transient(f"encoding the clip with {encoder.name} failed: {error}", "encode-failed") from error
+
+
+def _x264_options(settings: VideoSettings) -> dict[str, str]:
+    return {
+        "preset": settings.preset,
+        "crf": str(settings.crf),
+        "profile": "high",
+        "maxrate": f"{settings.max_bitrate_kbps}k",
+        "bufsize": f"{2 * settings.max_bitrate_kbps}k",
+    }
+
+
+def _nvenc_options(settings: VideoSettings) -> dict[str, str]:
+    """p5 with adaptive quantisation; its constant quality looks like x264's CRF at about one step more."""
+    return {
+        "preset": "p5",
+        "tune": "hq",
+        "profile": "high",
+        "rc": "vbr",
+        "cq": str(settings.crf + 1),
+        "b": "0",
+        "maxrate": f"{settings.max_bitrate_kbps}k",
+        "bufsize": f"{2 * settings.max_bitrate_kbps}k",
+        "spatial-aq": "1",
+        "temporal-aq": "1",
+        "bf": "3",
+        "rc-lookahead": "20",
+        "forced-idr": "1",
+    }
