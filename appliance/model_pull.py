@@ -6,9 +6,11 @@ through `huggingface_hub`, which resumes by itself; each file is then compared w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.errors import ModelDamaged, ModelError, ModelUnreachable
-from appliance.models import MIB, Model, check_published, install, sha256_of, write_manifest
+from appliance.models import MIB, WHISPER_FILES, Model, check_published, install, sha256_of, write_manifest
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +29,8 @@ Progress = Callable[[int, int], None]
 TRIES = 4
 """Connections made for one file before giving up; each continues where the last one broke."""
 TIMEOUT_S = 20.0
-CHUNK_BYTES = 256 * 1024
+RETRY_DELAY_S = 0.5
+"""Before the second connection; twice that before the third, and so on."""
 
 
 def pull(model: Model, models_dir: Path, *, mirror: str | None = None, progress: Progress | None = None) -> Path:
@@ -67,7 +70,7 @@ def _pull_file(model: Model, url: str, models_dir: Path, progress: Progress) -> 
             except httpx.TransportError as error:
                 if attempt == TRIES:
                     raise _unreachable(model, url, str(error) or type(error).__name__) from error
-                time.sleep(0.5 * attempt)
+                time.sleep(RETRY_DELAY_S * attempt)
     try:
         check_published(model, part)
     except ModelDamaged as error:
@@ -79,14 +82,14 @@ def _pull_file(model: Model, url: str, models_dir: Path, progress: Progress) -> 
 def _receive(client: httpx.Client, url: str, part: Path, model: Model, progress: Progress) -> None:
     """Append what is missing of `part`; never writes past the published size."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {"Range": f"bytes={have}-"} if have else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code >= 400:
             raise _unreachable(model, url, f"it answers {response.status_code} {response.reason_phrase}")
         resumed = response.status_code == 206
         have = have if resumed else 0
         with part.open("ab" if resumed else "wb") as file:
-            for chunk in response.iter_bytes(CHUNK_BYTES):
+            for chunk in response.iter_raw():
                 have += len(chunk)
                 if have > model.size_bytes:
                     part.unlink()
@@ -97,9 +100,7 @@ def _receive(client: httpx.Client, url: str, part: Path, model: Model, progress:
 
 def _pull_folder(model: Model, hub: str, models_dir: Path, mirror: str | None) -> Path:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     part = models_dir / f".{model.target}.part"
     try:
@@ -112,12 +113,14 @@ def _pull_folder(model: Model, hub: str, models_dir: Path, mirror: str | None) -
             etag_timeout=TIMEOUT_S,
             max_workers=2,
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.TransportError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except Exception as error:  # the hub's client lets through its HTTP library's errors, which differ by version
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise ModelError(f"cannot write to {part}: {error.strerror}") from error
         raise _unreachable(model, mirror or "the Hugging Face hub", _first_line(error)) from error
+    if missing := [name for name in WHISPER_FILES if not (part / name).is_file()]:
+        raise _unreachable(model, mirror or "the Hugging Face hub", f"{', '.join(missing)} did not come")
     revision = _check_hub_sums(part)
-    _remove_hub_notes(part)
+    shutil.rmtree(part / ".cache")  # the hub client's notes
     write_manifest(model, part, origin=f"{hub}@{revision}")
     return install(model, part, models_dir)
 
@@ -140,12 +143,6 @@ def _check_hub_sums(folder: Path) -> str:
     return revision
 
 
-def _remove_hub_notes(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-
-
 def _git_blob_sha1(path: Path) -> str:
     """The sum by which the hub knows small files: git's blob id."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
@@ -154,8 +151,6 @@ def _git_blob_sha1(path: Path) -> str:
 
 
 def _check_room(model: Model, models_dir: Path) -> None:
-    import shutil
-
     free = shutil.disk_usage(models_dir).free
     if free < model.size_bytes * 1.1:
         raise ModelError(

@@ -18,9 +18,18 @@ if TYPE_CHECKING:
     from appliance.config import Config
 
 COMMANDS = {
+    "process": "appliance.cli.process:process",
+    "up": "appliance.cli.up:up",
+    "down": "appliance.cli.up:down",
+    "status": "appliance.cli.up:status",
+    "jobs": "appliance.cli.jobs:jobs",
+    "events": "appliance.cli.events:events",
+    "workers": "appliance.cli.workers:workers",
+    "worker": "appliance.cli.workers:worker",
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
     "doctor": "appliance.cli.doctor:doctor",
+    "rebuild": "appliance.cli.rebuild:rebuild",
 }
 """Command name to `module:attribute`, in the order in which help lists them."""
 

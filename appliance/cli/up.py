@@ -128,12 +128,13 @@ async def _status(config: Config) -> dict[str, Any]:
     from appliance.boxlink import connect
     from appliance.store.queries import Store
     from appliance.supervisor.lock import box_pid
+    from bus.registry import Registry
 
     pid = box_pid(config.data_dir)
     if pid is None:
         return {"verdict": "stopped", "reasons": [f"no box runs on {config.data_dir}"], "pid": None}
     async with await connect(config) as bus:
-        depths, workers, state = await asyncio.gather(bus.queue_depths(), bus.registry.all(), bus.stream_state())
+        depths, workers, state = await asyncio.gather(bus.queue_depths(), Registry(bus).all(), bus.stream_state())
     with Store(config.data_dir / "appliance.db") as store:
         services = store.services()
         jobs = store.job_counts()

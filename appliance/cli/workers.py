@@ -42,9 +42,10 @@ def workers(session: Session, as_json: bool) -> None:
 
 async def _workers(session: Session) -> list[WorkerState]:
     from appliance.boxlink import connect
+    from bus.registry import Registry
 
     async with await connect(session.config) as bus:
-        rows = await bus.registry.all()
+        rows = await Registry(bus).all()
     return sorted(rows, key=lambda row: (STAGE_NAMES.index(row.stage), row.worker))
 
 

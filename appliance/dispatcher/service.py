@@ -12,8 +12,6 @@ import asyncio
 import logging
 from pathlib import Path
 
-from bus.deadletters import AdvisoryReader
-
 from appliance import lifecycle
 from appliance.dispatcher.actions import SOURCE, Actions, undeliverable
 from appliance.dispatcher.recovery import reconcile
@@ -24,6 +22,7 @@ from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
 from bus.commit import Expect
 from bus.connection import Bus
+from bus.deadletters import AdvisoryReader
 from bus.errors import Gap, NewEpoch, Retryable, Stale
 from bus.events import Command
 from bus.projection import FactReader
@@ -100,10 +99,12 @@ class Dispatcher:
             try:
                 async with AdvisoryReader(self._bus) as advisories:
                     while True:
-                        for advisory in await advisories.batch(READ_WAIT_S):
-                            if advisory.kind == "max-deliveries" and advisory.command is not None:
-                                await self._give_up(advisory.command, advisory.deliveries)
-                            await advisories.done(advisory)
+                        advisory = await advisories.next(READ_WAIT_S)
+                        if advisory is None:
+                            continue
+                        if advisory.kind == "max_deliveries" and advisory.command is not None:
+                            await self._give_up(advisory.command, advisory.deliveries)
+                        await advisories.done()
             except Retryable as error:
                 log.warning("the bus is away: advisories wait", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_S)

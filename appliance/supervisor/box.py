@@ -40,7 +40,7 @@ class Box:
 
     def __init__(self, config: Config, *, port: int | None = None) -> None:
         self._config = config
-        self._port = config.bus.port if port is None else port
+        self._port = (config.bus.port or -1) if port is None else port
         self._data_dir = config.data_dir
         self._children: dict[str, Child] = {}
         self._bus: Bus | None = None

@@ -70,8 +70,8 @@ def _close_in(request: StageRequest, options: object) -> None:
     """Everything but download works on outside bytes with no network and nothing but its own folders to write."""
     from stages.media import sandbox
 
-    if request.task.stage == "download" or request.max_memory_bytes == 0:
-        return
+    if request.task.stage == "download":
+        return  # it needs the network, and has its probe done in a sandboxed process of its own
     folders = [Path(request.root), Path(request.output)]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +79,9 @@ def _close_in(request: StageRequest, options: object) -> None:
         sandbox.SandboxPolicy(
             read=[*folders, Path(request.models_dir)],
             write=folders,
-            max_address_space_bytes=request.max_memory_bytes,
+            max_address_space_bytes=request.max_memory_bytes or None,
             network=bool(getattr(options, "needs_network", False)),
+            gpu=getattr(options, "device", "cpu") != "cpu",
         )
     )
 

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-from bus.registry import WorkerState
 from msgspec import Struct
 
 from appliance import __version__, lifecycle
@@ -30,10 +29,11 @@ from appliance.worker.protocol import StageRequest
 from appliance.worker.stage_process import StageFailed, StageProcess
 from bus.commit import Expect
 from bus.connection import Bus
-from bus.consumer import Delivery
+from bus.consumer import Delivery, Work
 from bus.errors import Retryable, Stale, UndecodableEvent
 from bus.events import STARTED, Command, Event, JobCancelled, JobCreated, JobDeleted, StageName, WorkerOnline
 from bus.ids import new_id
+from bus.registry import Registry, WorkerState
 from bus.subjects import item_filter
 from stages.base import StageResult, Task
 from stages.folder import JobFolder
@@ -79,6 +79,7 @@ class Worker:
         self.id = new_id()
         self._settings = settings
         self._bus = bus
+        self._registry = Registry(bus)
         self._status = status
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[StageResult] | None = None
@@ -111,19 +112,18 @@ class Worker:
                     task.cancel()
                 await asyncio.gather(*background, return_exceptions=True)
                 with suppress(Retryable):
-                    await self._bus.registry.remove(self.id)
+                    await self._registry.remove(self.id)
 
-    async def _next(self, work: object) -> Delivery | None:
+    async def _next(self, work: Work) -> Delivery | None:
         """The next command, or None after a while or at once when stopping."""
-        fetching = asyncio.ensure_future(work.next(POLL_S))  # type: ignore[attr-defined]
+        fetching = asyncio.ensure_future(work.next(POLL_S))
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if not fetching.done():
             fetching.cancel()
         with suppress(asyncio.CancelledError):
-            delivery: Delivery | None = await fetching
-            return delivery
+            return await fetching
         return None
 
     async def _handle(self, delivery: Delivery) -> None:
@@ -313,7 +313,7 @@ class Worker:
                 version=__version__,
             )
             with suppress(Retryable):
-                await self._bus.registry.put(state)
+                await self._registry.put(state)
             self._status.send(Status(worker=self.id, stage=self._settings.stage, job=job, clip=clip))
             await asyncio.sleep(REGISTRY_EVERY_S)
 
