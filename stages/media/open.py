@@ -42,7 +42,7 @@ def open_media(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[Inp
     """Yield the demuxer of a local file, with every limit in force and no decoder opened yet.
 
     Raises `Rejected` with codes `not-a-file`, `empty`, `too-large`, `not-a-video`, `broken`, `too-many-streams`,
-    `picture-too-large`, `too-many-frames`; `Transient` (`read-failed`, `out-of-memory`) when the machine is the
+    `picture-too-large`, `too-many-frames`, `too-much-memory`; `Transient` (`read-failed`) when the machine is the
     trouble. Errors of FFmpeg inside the block are the caller's, see `explain`.
     """
     import av
@@ -116,7 +116,7 @@ def explain(error: Exception) -> Rejected | Transient:
     import av
 
     if isinstance(error, MemoryError | av.error.MemoryError):
-        return Rejected("opening this file takes more memory than a video may cost", "picture-too-large")
+        return Rejected("opening this file takes more memory than a video may cost", "too-much-memory")
     code = getattr(error, "errno", None)
     text = str(error)
     if isinstance(error, av.error.ExitError | TimeoutError):
