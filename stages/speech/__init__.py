@@ -1,0 +1,1 @@
+"""Speech to words: voice activity, the recognisers and what makes their words fit for use."""
