@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 
@@ -90,21 +91,12 @@ async def cancel_job(bus: Bus, job: str, *, by: str, reason: str = "") -> bool:
         return True
 
 
-async def retry_job(bus: Bus, store: Store, job: str, *, by: str) -> list[OpenItem]:
+async def retry_job(bus: Bus, database: Path, job: str, *, by: str) -> list[OpenItem]:
     """Let a failed or cancelled job, or the failed clips of a completed one, go on where each stopped.
 
     Returns what goes on. Raises `JobNotFound`, or `IntakeRefused` when there is nothing to do.
     """
-    row = store.job(job)
-    if row is None:
-        raise JobNotFound(f"no job {job}")
-    if row.state in ("queued", "running", "clipping"):
-        raise IntakeRefused(f"job {job} is {row.state}: it needs no retry")
-    if row.state == "deleted":
-        raise IntakeRefused(f"job {job} was deleted: its files are gone, add the video again")
-    items = open_items(store, row)
-    if not items:
-        raise IntakeRefused(f"job {job} has all its clips: nothing to retry")
+    items = await asyncio.to_thread(items_to_retry, database, job)
     last = await bus.last_fact(job)
     if last is None:
         raise JobNotFound(f"no job {job}")
@@ -112,8 +104,23 @@ async def retry_job(bus: Bus, store: Store, job: str, *, by: str) -> list[OpenIt
     return items
 
 
-def open_items(store: Store, row: JobRow) -> list[OpenItem]:
-    """What a retry of this job has to move."""
+def items_to_retry(database: Path, job: str) -> list[OpenItem]:
+    """What a retry of this job has to move. Blocking; raises as `retry_job`."""
+    with Store(database) as store:
+        row = store.job(job)
+        items = [] if row is None else _open_items(store, row)
+    if row is None:
+        raise JobNotFound(f"no job {job}")
+    if row.state in ("queued", "running", "clipping"):
+        raise IntakeRefused(f"job {job} is {row.state}: it needs no retry")
+    if row.state == "deleted":
+        raise IntakeRefused(f"job {job} was deleted: its files are gone, add the video again")
+    if not items:
+        raise IntakeRefused(f"job {job} has all its clips: nothing to retry")
+    return items
+
+
+def _open_items(store: Store, row: JobRow) -> list[OpenItem]:
     if row.clips_planned is None:
         stage = lifecycle.resume_stage(row.last_done, clip=False)  # type: ignore[arg-type]  # our own column
         return [OpenItem(clip=None, stage=stage or "moments")]

@@ -12,6 +12,7 @@ MAX_LOG_BYTES = 8 * 2**20
 
 def note(folder: JobFolder, text: str) -> None:
     """Append one line with the time. Lines are short, so concurrent writers do not mix them."""
+    folder.root.mkdir(parents=True, exist_ok=True)
     path = folder.root / "job.log"
     if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         return

@@ -149,8 +149,7 @@ def retry(session: Session, job: str) -> None:
     from appliance.intake import retry_job
 
     async def run(bus: Bus) -> str:
-        with _store(session) as store:
-            items = await retry_job(bus, store, job, by="cli")
+        items = await retry_job(bus, session.config.data_dir / "appliance.db", job, by="cli")
         return ", ".join(i.stage if i.clip is None else f"{i.stage} of clip {i.clip}" for i in items)
 
     click.echo(f"going on: {_on_bus(session, run)}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from appliance.boxlink import Link
     from appliance.config import Config
     from appliance.progress import JobView
+    from appliance.store.queries import ClipRow, JobRow
     from bus.events import JobOptions, JobSource
 
 COMPANIONS = (".mp4", ".srt", ".vtt", ".jpg", ".json")
@@ -114,35 +115,44 @@ async def _job_for(
     link: Link, config: Config, source: JobSource, options: JobOptions, *, again: bool
 ) -> tuple[str, str]:
     """The job to follow for this source: an earlier one that can go on, or a new one."""
-    from appliance.errors import IntakeRefused, StoreDamaged
+    from appliance.errors import IntakeRefused
     from appliance.intake import create_job, retry_job
-    from appliance.store.queries import Store
-    from appliance.store.rules import text
 
-    if not again and source.fingerprint is not None:
+    database = config.data_dir / "appliance.db"
+    earlier = [] if again else await asyncio.to_thread(_earlier_jobs, config, source, options)
+    for row, complete in earlier:
+        if row.state in ("queued", "running", "clipping"):
+            return row.job, "going on"
+        if complete:
+            return row.job, "made before; --again makes it anew"
         try:
-            with Store(config.data_dir / "appliance.db") as store:
-                for row in store.jobs_of(source.fingerprint):
-                    if row.options != text(options):
-                        continue
-                    if row.state in ("queued", "running", "clipping"):
-                        return row.job, "going on"
-                    if row.state == "completed" and not row.clips_failed and _still_there(config, store, row.job):
-                        return row.job, "made before; --again makes it anew"
-                    if row.state in ("failed", "cancelled", "completed"):
-                        try:
-                            items = await retry_job(link.bus, store, row.job, by="cli")
-                        except IntakeRefused:
-                            continue
-                        return row.job, f"going on at {items[0].stage}"
-        except StoreDamaged:
-            pass  # the very first job: there is no database to look into
+            items = await retry_job(link.bus, database, row.job, by="cli")
+        except IntakeRefused:
+            continue
+        return row.job, f"going on at {items[0].stage}"
     return await create_job(link.bus, source, options), "new"
 
 
-def _still_there(config: Config, store: Any, job: str) -> bool:
-    folder = config.data_dir / "output" / job
-    return all(clip.path and (folder / clip.path).exists() for clip in store.clips(job))
+def _earlier_jobs(config: Config, source: JobSource, options: JobOptions) -> list[tuple[JobRow, bool]]:
+    """Jobs of the same source and options, newest first, each with whether all its clips are there."""
+    from appliance.errors import StoreDamaged
+    from appliance.store.queries import Store
+    from appliance.store.rules import text
+
+    if source.fingerprint is None:
+        return []
+    try:
+        with Store(config.data_dir / "appliance.db") as store:
+            rows = [row for row in store.jobs_of(source.fingerprint) if row.options == text(options)]
+            return [(row, _complete(config, row, store.clips(row.job))) for row in rows]
+    except StoreDamaged:
+        return []  # the very first job: there is no database to look into
+
+
+def _complete(config: Config, row: JobRow, clips: list[ClipRow]) -> bool:
+    folder = config.data_dir / "output" / row.job
+    made = all(clip.path is not None and (folder / clip.path).exists() for clip in clips)
+    return row.state == "completed" and not row.clips_failed and made
 
 
 def _finish(config: Config, view: JobView, out: Path | None, screen: Any, *, as_json: bool) -> int:

@@ -7,13 +7,12 @@ import logging
 import shutil
 from pathlib import Path
 
-from bus.deadletters import DeadLetter, publish_dead_letter
-
 from appliance.dispatcher.table import Action
 from appliance.lifecycle import Failure
 from appliance.store.writer import Writer
 from bus.commit import Expect
 from bus.connection import Bus
+from bus.deadletters import DeadLetter, publish_dead_letter
 from bus.errors import Stale
 from bus.events import AnyEvent, ClipFailed, Event, JobCompleted, JobFailed
 from bus.subjects import item_filter
@@ -62,13 +61,14 @@ class Actions:
                 seconds=round((event.ts - job.created_at).total_seconds(), 3),
             )
         else:
-            failed = event if isinstance(event, ClipFailed) else None
             ended = JobFailed(
                 source=SOURCE,
                 job=event.job,
-                stage=failed.stage if failed else "moments",
-                attempts=failed.attempts if failed else 1,
-                error=f"no clip could be made: {failed.error}" if failed else "nothing in this video makes a clip",
+                stage=job.failed_stage or "moments",
+                attempts=event.attempts if isinstance(event, ClipFailed) else 1,
+                error=f"no clip could be made: {job.failed_error}"
+                if job.clips_failed
+                else "nothing in this video makes a clip",
                 code=NO_CLIPS,
             )
         try:

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from bus.errors import UndecodableEvent
-from bus.events import AnyEvent, Event, decode_event
+from bus.events import AnyEvent, Event, StageName, decode_event
 
 T = TypeVar("T")
 
@@ -28,6 +28,9 @@ class JobSummary:
     clips_failed: int
     created_at: datetime
     last_seq: int
+    failed_stage: StageName | None
+    """Stage and error of the clip that failed last."""
+    failed_error: str | None
 
 
 class Writer:
@@ -51,7 +54,7 @@ class Writer:
 
     async def close(self) -> None:
         await self._call(self._close)
-        self._thread.shutdown(wait=True)
+        await asyncio.to_thread(self._thread.shutdown)
 
     async def apply(self, facts: Sequence[StoredFact]) -> list[tuple[int, Event]]:
         """Project a batch; see `Projection.apply`."""
@@ -111,7 +114,11 @@ class Writer:
         ).fetchone()
         if row is None:
             return None
-        return JobSummary(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5])
+        failed = self._projection.connection.execute(
+            "SELECT stage, error FROM clips WHERE job = ? AND state = 'failed' ORDER BY last_seq DESC LIMIT 1", (job,)
+        ).fetchone()
+        stage, error = failed or (None, None)
+        return JobSummary(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5], stage, error)
 
     def _facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
         marks = ", ".join("?" * len(types))

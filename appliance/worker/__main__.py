@@ -23,7 +23,7 @@ def worker_settings(config: Config, stage: StageName) -> WorkerSettings:
         stage=stage,
         data_dir=config.data_dir,
         models_dir=config.models_dir,
-        options=msgspec.Raw(msgspec.json.encode(getattr(getattr(config, "stages", None), stage, {}))),
+        options=msgspec.Raw(msgspec.json.encode(getattr(config.stages, stage), enc_hook=str)),
         retry=config.retry,
         timeout_s=bounds.timeout_s,
         timeout_factor=bounds.timeout_factor,

@@ -49,7 +49,7 @@ def _run(request: StageRequest, send: object) -> Answer:
     task = request.task
     try:
         stage = importlib.import_module(f"stages.{task.stage}")
-        options = msgspec.json.decode(request.options, type=stage.Options)
+        options = msgspec.json.decode(request.options, type=stage.Options, dec_hook=lambda kind, value: kind(value))
         folder = JobFolder(Path(request.root), Path(request.output))
         _close_in(request, options)
         result = stage.run(task, folder, options, report)

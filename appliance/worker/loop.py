@@ -208,10 +208,9 @@ class Worker:
             text = "the log does not hold the job's creation any more"
             return lifecycle.on_failed(attempt, Failure(error=text, code="job-unknown", final=True), settings.retry)
         folder = JobFolder.of(settings.data_dir, attempt.job)
-        folder.root.mkdir(parents=True, exist_ok=True)
         item = f"{attempt.stage}" + ("" if attempt.clip is None else f" clip {attempt.clip}")
-        note(folder, f"{item}: attempt {attempt.attempt} starts on worker {self.id}")
-        media_s = media_seconds(folder, attempt.clip)
+        await asyncio.to_thread(note, folder, f"{item}: attempt {attempt.attempt} starts on worker {self.id}")
+        media_s = await asyncio.to_thread(media_seconds, folder, attempt.clip)
         process = StageProcess(
             StageRequest(
                 task=Task(
@@ -239,12 +238,13 @@ class Worker:
         try:
             result = await self._running
         except StageFailed as failed:
-            note(folder, f"{item}: attempt {attempt.attempt} failed: {failed.failure.error}")
+            text = f"{item}: attempt {attempt.attempt} failed: {failed.failure.error}"
+            await asyncio.to_thread(note, folder, text)
             return lifecycle.on_failed(attempt, failed.failure, settings.retry)
         except asyncio.CancelledError:
-            note(folder, f"{item}: attempt {attempt.attempt} was stopped")
             if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                 raise
+            await asyncio.to_thread(note, folder, f"{item}: attempt {attempt.attempt} was stopped")
             return None if self._stopping.is_set() else []
         finally:
             self._running = None
@@ -253,8 +253,10 @@ class Worker:
             await asyncio.gather(beating, stopping, return_exceptions=True)
             await asyncio.to_thread(folder.sweep)
         seconds = time.monotonic() - started
-        note(folder, f"{item}: done in {seconds:.1f} s" + "".join(f"\n  note: {text}" for text in result.notes))
-        return lifecycle.on_done(attempt, result, seconds, media_seconds(folder, attempt.clip))
+        told = f"{item}: done in {seconds:.1f} s" + "".join(f"\n  note: {text}" for text in result.notes)
+        await asyncio.to_thread(note, folder, told)
+        media_s = await asyncio.to_thread(media_seconds, folder, attempt.clip)
+        return lifecycle.on_done(attempt, result, seconds, media_s)
 
     async def _kill_after_grace(self, running: asyncio.Task[StageResult]) -> None:
         await self._stopping.wait()
@@ -309,7 +311,7 @@ class Worker:
                 started_at=self._started_at,
                 progress=self._progress if job else None,
                 progress_at=self._progress_at if job else None,
-                rss_bytes=_rss_bytes(),
+                rss_bytes=await asyncio.to_thread(_rss_bytes),
                 version=__version__,
             )
             with suppress(Retryable):

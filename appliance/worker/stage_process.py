@@ -49,7 +49,8 @@ class StageProcess:
 
     async def run(self) -> StageResult:
         environment = {**os.environ, PARENT_PID_VARIABLE: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
-        with self._log.open("ab") as log:
+        log = await asyncio.to_thread(self._log.open, "ab")
+        try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -61,6 +62,8 @@ class StageProcess:
                 start_new_session=True,
                 limit=MAX_LINE_BYTES,
             )
+        finally:
+            log.close()
         try:
             return await self._follow(process)
         finally:
