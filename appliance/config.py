@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from appliance.config_reader import SettingsReader
 from appliance.errors import ConfigError, Problem
@@ -50,7 +51,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
             reader.problems.append(Problem(where=_place(reader, key), key=key, message=message))
     if reader.problems:
         raise ConfigError(reader.problems)
-    return config
+    return _with_models_dir(config)
 
 
 def config_file(path: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -66,6 +67,17 @@ def config_digest(config: Config) -> str:
     """16 hex digits that are equal exactly for equal configurations."""
     encoded = msgspec.json.encode(config, enc_hook=str, order="deterministic")
     return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def _with_models_dir(config: Config) -> Config:
+    """The same configuration, its stages told where models lie."""
+    told = {}
+    for stage in config.stages.__struct_fields__:
+        options = getattr(config.stages, stage)
+        if "models_dir" in options.__struct_fields__:
+            folder = config.models_dir if options.models_dir is None else str(config.models_dir)
+            told[stage] = replace(options, models_dir=folder)
+    return replace(config, stages=replace(config.stages, **told))
 
 
 def _place(reader: SettingsReader, key: str) -> str:

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct
 
+FILLED = frozenset({"models_dir"})
+"""Options of stages that are no settings of their own: `appliance.config.load` fills them in."""
+
 
 class Setting(Struct, frozen=True, kw_only=True):
     """One field of a settings struct, with the default that holds where it stands."""
@@ -34,7 +37,8 @@ class Setting(Struct, frozen=True, kw_only=True):
         """The field's own `Meta` description; for a section, its docstring."""
         if (section := self.section) is not None:
             return (section.__doc__ or "").split("\n")[0]
-        return " ".join(meta.description for meta in metas(self.type) if meta.description)
+        said = " ".join(meta.description for meta in metas(self.type) if meta.description)
+        return said if said.endswith(".") or not said else f"{said}."
 
     @property
     def accepts(self) -> str:
@@ -51,6 +55,8 @@ def settings_of(kind: type[Struct], prefix: str = "", instance: Struct | None = 
     """The fields of one settings struct. `instance` is the default that stands where the struct is used."""
     found = []
     for field in msgspec.structs.fields(kind):
+        if field.name in FILLED:
+            continue
         if instance is not None:
             default = getattr(instance, field.name)
         elif field.default is not msgspec.NODEFAULT:

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from stages import crop, cut, download, faces, transcribe
+
 GIB = 1024**3
 
 
@@ -105,6 +107,16 @@ class Workers(Struct, frozen=True, kw_only=True):
     cut: StageWorkers = StageWorkers(timeout_factor=60.0)
 
 
+class Stages(Struct, frozen=True, kw_only=True):
+    """What each stage does, by stage."""
+
+    download: download.Options = download.Options()
+    transcribe: transcribe.Options = transcribe.Options()
+    faces: faces.Options = faces.Options()
+    crop: crop.Options = crop.Options()
+    cut: cut.Options = cut.Options()
+
+
 class Retry(Struct, frozen=True, kw_only=True):
     """What happens when an attempt of a stage fails."""
 
@@ -193,6 +205,7 @@ class Config(Struct, frozen=True, kw_only=True):
     bus: Bus = Bus()
     cache: Cache = Cache()
     workers: Workers = Workers()
+    stages: Stages = Stages()
     retry: Retry = Retry()
     models: Models = Models()
     supervisor: Supervisor = Supervisor()

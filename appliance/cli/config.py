@@ -76,11 +76,13 @@ def _plain(value: object) -> str:
 
 
 def _masked(values: Any) -> Any:
-    """The same values with passwords inside addresses replaced by ***."""
+    """The same values that a person may write, with passwords inside addresses replaced by ***."""
     import re
 
+    from appliance.config_fields import FILLED
+
     if isinstance(values, dict):
-        return {name: _masked(value) for name, value in values.items()}
+        return {name: _masked(value) for name, value in values.items() if name not in FILLED}
     if isinstance(values, list):
         return [_masked(value) for value in values]
     return re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", values) if isinstance(values, str) else values

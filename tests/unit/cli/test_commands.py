@@ -125,6 +125,12 @@ def test_config_show_masks_passwords_and_is_readable_again() -> None:
     assert as_json == yaml.safe_load(shown.output)
 
 
+def test_what_config_show_prints_is_a_configuration_that_is_the_same() -> None:
+    before = appliance("config", "show").output
+    Path("appliance.yaml").write_text(before)
+    assert appliance("config", "show").output == before
+
+
 def test_config_show_template_is_a_configuration() -> None:
     Path("appliance.yaml").write_text(appliance("config", "show", "--template").output)
     assert "no mistakes" in appliance("config", "check").output
