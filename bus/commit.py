@@ -23,6 +23,8 @@ from bus.wire import ERR_DUPLICATE_IN_BATCH, ERR_WRONG_LAST_MSG_ID, PubAck, Refu
 
 MAX_BATCH = 1000
 """The server's limit of messages in one atomic batch."""
+MAX_COMMIT_BYTES = 1024 * 1024
+"""Our limit of their payload together: messages carry ids and figures, content goes to files."""
 _EXPECT_SEQ = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 _EXPECT_FILTER = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -79,6 +81,8 @@ def prepare(messages: Sequence[Event | Command], expect: Expect | None) -> list[
     if len({message.id for message in messages}) != len(messages):
         raise ValueError("two messages of one commit share an id")
     prepared = [outgoing(message) for message in messages]
+    if sum(len(message.data) for message in prepared) > MAX_COMMIT_BYTES:
+        raise ValueError(f"a commit holds at most {MAX_COMMIT_BYTES} bytes: put content into files, send their paths")
     if expect is not None and not _matches(prepared[0].subject, expect.filter):
         # Otherwise the look after a lost answer would not find it.
         raise ValueError(f"the first message of a commit must match its own guard: {prepared[0].subject}")

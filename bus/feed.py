@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
+import nats.errors
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -25,6 +26,9 @@ class TelemetrySample(Struct, frozen=True):
     subject: str
     data: bytes
 
+
+if TYPE_CHECKING:
+    from bus.link import Link
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -51,11 +55,8 @@ class Feed(Generic[T]):
     the outages in which items may have been missed. The stream has them all: read it from the last sequence seen.
     """
 
-    def __init__(
-        self, client: Client, subject: str, convert: _Convert[T], max_items: int, open_feeds: set[Feed[Any]]
-    ) -> None:
-        self._client = client
-        self._open_feeds = open_feeds
+    def __init__(self, link: Link, subject: str, convert: _Convert[T], max_items: int) -> None:
+        self._link = link
         self._subject = subject
         self._convert = convert
         self._items: asyncio.Queue[T | None] = asyncio.Queue(max_items)
@@ -66,18 +67,33 @@ class Feed(Generic[T]):
         self.reconnects = 0
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self._client.subscribe(self._subject, cb=self._on_message)
-        self._open_feeds.add(self)
-        await self._client.flush()  # the server knows the interest before the caller goes on
+        """Raises Denied when this user may not read there, BusUnavailable without a connection."""
+        self._link.feeds.add(self)
+        try:
+            self._subscription = await self._link.client.subscribe(self._subject, cb=self._on_message)
+            await self._link.patiently(f"subscribing {self._subject}", self._confirm)
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open_feeds.discard(self)
+        self._link.feeds.discard(self)
         subscription, self._subscription = self._subscription, None
-        if subscription is not None and not self._client.is_closed:
-            await subscription.unsubscribe()
+        if subscription is not None and not self._link.closed:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
+    async def _confirm(self, timeout_s: float) -> None:
+        """A round trip, after which the server knows our interest or has refused it."""
+        try:
+            await self._link.client.flush(timeout=timeout_s)  # type: ignore[arg-type]  # any number works
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"{self._subject} cannot be subscribed: {error}") from error
+        if (denied := self._link.wire.denied(self._subject)) is not None:
+            raise denied
 
     def end(self) -> None:
         """The connection is closed for good: readers stop after what is queued."""

@@ -181,6 +181,10 @@ class Wire:
                 hit = True
         return hit
 
+    def forget_denials(self) -> None:
+        """After a reconnect: the server's permissions may be others now."""
+        self._denied.clear()
+
     def denied(self, subject: str) -> Denied | None:
         """The refusal of an earlier message on `subject`, for those that asked for no answer."""
         return self._denied.get(_as_judged(subject))

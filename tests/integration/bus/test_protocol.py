@@ -3,56 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
 from bus.commit import Committed, Expect
 from bus.errors import Stale
-from bus.events import (
-    Command,
-    JobCreated,
-    JobDownloaded,
-    JobDownloading,
-    JobRetrying,
-    JobSource,
-)
+from bus.events import Command, JobRetrying
 from bus.ids import new_id
 from bus.projection import FactReader
 from bus.subjects import item_filter
+from tests.integration.bus.samples import created, downloaded, planned, retrying, started
 from tests.integration.conftest import NatsBox
-
-
-def created(job: str) -> JobCreated:
-    return JobCreated(job=job, origin=JobSource(kind="file", location="/v.mp4", name="v.mp4"))
-
-
-def started(job: str, attempt: int = 1, worker: str = "w1") -> JobDownloading:
-    return JobDownloading(job=job, stage="download", attempt=attempt, worker=worker)
-
-
-def downloaded(job: str, attempt: int = 1, worker: str = "w1") -> JobDownloaded:
-    return JobDownloaded(
-        job=job,
-        attempt=attempt,
-        worker=worker,
-        seconds=1.0,
-        path="source.mp4",
-        size_bytes=1,
-        sha256="0" * 64,
-        duration_s=1.0,
-        width=16,
-        height=16,
-        fps=25.0,
-        video_codec="h264",
-        audio_codec=None,
-    )
-
-
-def retrying(job: str, in_s: float, attempt: int = 1) -> tuple[JobRetrying, Command]:
-    at = datetime.now(UTC) + timedelta(seconds=in_s)
-    fact = JobRetrying(job=job, stage="download", attempt=attempt, error="boom", code="x", next_try_at=at)
-    return fact, Command(stage="download", job=job, attempt=attempt + 1, not_before=at)
 
 
 async def test_a_stage_from_command_to_done(nats: NatsBox) -> None:
@@ -112,3 +74,41 @@ async def test_a_retry_is_scheduled_in_the_same_commit(nats: NatsBox) -> None:
         assert delivery.command == command
         assert 0.5 < asyncio.get_running_loop().time() - started_at < 6
         assert await delivery.done()
+
+
+async def test_clips_have_a_history_of_their_own(nats: NatsBox) -> None:
+    job = new_id()
+    bus = await nats.bus("worker")
+    first = created(job)
+    await bus.commit([first])
+    one, two = planned(job, 1), planned(job, 2)
+    await bus.commit([one, two, Command(stage="faces", job=job, clip=1)])
+    assert [(await bus.last_fact(job, clip)) is None for clip in (None, 1, 2, 3)] == [False, False, False, True]
+    last = await bus.last_fact(job, 2)
+    assert last is not None
+    retry = JobRetrying(job=job, clip=2, stage="cut", attempt=1, error="e", code="c", next_try_at=datetime.now(UTC))
+    await bus.commit([retry], Expect(item_filter(job, 2), last.seq))
+    facts = [await bus.last_fact(job, clip) for clip in (None, 1, 2)]
+    assert [fact.message_id for fact in facts if fact is not None] == [first.id, one.id, retry.id]
+
+
+async def test_purge_takes_queued_and_scheduled_commands_of_one_job_only(nats: NatsBox) -> None:
+    job, other = new_id(), new_id()
+    bus = await nats.bus("dispatcher")
+    _, later = retrying(job, in_s=60)
+    clip_later = Command(stage="cut", job=job, clip=2, not_before=later.not_before)
+    await bus.commit(
+        [
+            created(job),
+            Command(stage="download", job=job),
+            Command(stage="faces", job=job, clip=1),
+            later,
+            clip_later,
+            Command(stage="download", job=other),
+        ]
+    )
+    assert await bus.purge_commands(job) == 4
+    depths = await bus.queue_depths()
+    assert (depths["download"].pending, depths["faces"].pending) == (1, 0)
+    assert await bus.purge_commands(job) == 0
+    assert [fact.event.job for fact in await bus.read(0)] == [job]

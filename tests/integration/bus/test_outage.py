@@ -1,0 +1,196 @@
+"""The server dies, hangs, comes back: nothing is lost, nothing is doubled, nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bus.connection import Bus, BusSettings
+from bus.errors import BusUnavailable, Denied
+from bus.events import Command, UserAction
+from bus.ids import new_id
+from bus.projection import FactReader
+from bus.server import wait_ready
+from tests.integration.bus.samples import created, download
+from tests.integration.conftest import NatsBox
+
+
+def action(number: int = 0) -> UserAction:
+    return UserAction(user="ada", action=f"a{number}")
+
+
+async def test_connect_gives_up_in_time_when_nothing_listens(nats: NatsBox) -> None:
+    """Trap 5: endless reconnects make the library's first connect endless."""
+    settings = await asyncio.to_thread(nats.settings, "web")
+    await nats.kill()
+    started = time.monotonic()
+    with pytest.raises(BusUnavailable, match="is nats-server running"):
+        await Bus.connect(settings, timeout_s=0.5)
+    assert time.monotonic() - started < 2
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+
+async def test_a_wrong_password_is_denied_at_once(nats: NatsBox) -> None:
+    settings = BusSettings(url=nats.spec.url, user="web", password="wrong")
+    started = time.monotonic()
+    with pytest.raises(Denied, match="'web'"):
+        await Bus.connect(settings, timeout_s=10)
+    assert time.monotonic() - started < 2
+    assert "wrong" not in repr(settings)
+
+
+async def test_publish_during_an_outage_is_stored_once(nats: NatsBox) -> None:
+    """Trap 4: the library would time out and still send later."""
+    bus = await nats.bus("web")
+    await nats.kill()
+    pending = asyncio.create_task(bus.publish(action()))
+    await asyncio.sleep(0.3)
+    assert not pending.done()
+    await nats.start()
+    seq = await pending
+    assert (await bus.stream_state()).messages == 1
+    assert (await bus.get(seq)) is not None
+    assert bus.reconnects == 1
+
+
+async def test_an_outage_longer_than_patience_ends_in_bus_unavailable(nats: NatsBox) -> None:
+    bus = await nats.bus("web", patience_s=0.4)
+    await nats.kill()
+    for call in (bus.publish(action()), bus.commit([action()]), bus.last_fact(new_id()), bus.stream_state()):
+        with pytest.raises(BusUnavailable, match="outcome unknown"):
+            await call
+    bus.telemetry("progress", "x", {"done": 0.5})
+    assert bus.telemetry_dropped == 1
+
+
+async def test_a_kill_under_load_loses_nothing_and_doubles_nothing(nats: NatsBox) -> None:
+    bus, reader_bus = await nats.bus("web"), await nats.bus("dispatcher")
+    acknowledged: dict[str, int] = {}
+    seen: list[tuple[int, str | None]] = []
+    total = 240
+
+    async def publish_all() -> None:
+        async def one(number: int) -> None:
+            event = action(number)
+            acknowledged[event.id] = await bus.publish(event)
+
+        for start in range(0, total, 8):
+            await asyncio.gather(*(one(number) for number in range(start, start + 8)))
+
+    async def read_all() -> None:
+        async with FactReader(reader_bus, 0) as reader:
+            while len(seen) < total:
+                seen.extend((fact.seq, fact.message_id) for fact in await reader.batch(64, wait_s=1))
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(read_all())
+        publishing = group.create_task(publish_all())
+        for kill_at in (60, 120, 180):
+            while len(acknowledged) < kill_at and not publishing.done():
+                await asyncio.sleep(0.002)
+            await nats.restart()
+    assert len(acknowledged) == total
+    assert [seq for seq, _ in seen] == sorted(set(acknowledged.values()))
+    assert {message_id: seq for seq, message_id in seen} == acknowledged
+
+
+async def test_a_schedule_survives_a_crash_of_the_server(nats: NatsBox) -> None:
+    bus = await nats.bus("worker")
+    job = new_id()
+    at = datetime.now(UTC) + timedelta(seconds=1.5)
+    command = Command(stage="download", job=job, attempt=2, not_before=at)
+    await bus.commit([created(job), command])
+    await nats.restart()
+    async with bus.work("download") as work:
+        delivery = await work.next(15)
+        assert delivery is not None
+        assert delivery.command == command
+        assert datetime.now(UTC) >= at
+        assert await delivery.done()
+        assert await work.next(0.3) is None
+
+
+async def test_a_hanging_server_is_noticed_and_left(nats: NatsBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bus.link._PING_INTERVAL_S", 0.2)
+    bus = await nats.bus("web")
+    await bus.publish(action())
+    os.kill(nats.pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(5):
+            while bus.connected:
+                await asyncio.sleep(0.02)
+    finally:
+        os.kill(nats.pid, signal.SIGCONT)
+    assert await bus.publish(action()) == 2
+
+
+async def test_a_worker_goes_on_after_a_crash_of_the_server(nats: NatsBox) -> None:
+    bus = await nats.bus("worker")
+    first, second = new_id(), new_id()
+    async with bus.work("download") as work:
+        await bus.commit([created(first), download(first)])
+        delivery = await work.next(5)
+        assert delivery is not None
+        await nats.restart()
+        await delivery.heartbeat()
+        # False when the crash came before the server had noted that the command is out: then it is handed out again.
+        await delivery.done()
+        waiting = asyncio.create_task(work.next(20))
+        await asyncio.sleep(0.1)
+        await nats.restart()
+        await bus.commit([created(second), download(second)])
+        while (delivery := await waiting) is not None and delivery.command.job == first:
+            # The server may forget a confirmed acknowledgement in a crash: a replay that any worker must bear.
+            assert await delivery.done()
+            waiting = asyncio.create_task(work.next(20))
+        assert delivery is not None
+        assert delivery.command.job == second
+        assert await delivery.done()
+
+
+async def test_close_is_quick_after_idle_work_and_in_an_outage(nats: NatsBox) -> None:
+    """Trap 3: a drain would hang for its whole time-out here."""
+    idle, cut_off = await nats.bus("worker"), await nats.bus("worker")
+    async with idle.work("cut") as work:
+        for _ in range(6):
+            assert await work.next(0.1) is None
+    started = time.monotonic()
+    await idle.close()
+    assert time.monotonic() - started < 1
+    await nats.kill()
+    await asyncio.sleep(0.1)
+    started = time.monotonic()
+    await cut_off.close()
+    await cut_off.close()
+    assert time.monotonic() - started < 1
+    assert cut_off.closed
+    with pytest.raises(BusUnavailable, match="closed"):
+        await cut_off.publish(action())
+
+
+async def test_a_closed_connection_is_told_to_those_who_wait(nats: NatsBox) -> None:
+    bus = await nats.bus("web")
+    waiting = asyncio.create_task(bus.wait_closed())
+    async with bus.live() as feed:
+        reading = asyncio.create_task(feed.__anext__())
+        await asyncio.sleep(0)
+        await bus.close()
+        with pytest.raises(StopAsyncIteration):
+            await reading
+        with pytest.raises(BusUnavailable):
+            await feed.next(0.1)
+    await asyncio.wait_for(waiting, 1)
+
+
+async def test_the_server_is_found_again_after_each_restart(nats: NatsBox) -> None:
+    url = nats.spec.url
+    for _ in range(2):
+        await nats.kill()
+        with pytest.raises(Exception, match="did not answer"):
+            await wait_ready(nats.spec, timeout_s=0.2)
+        assert await nats.start() == url
