@@ -56,7 +56,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 4 * 3600.0
     max_pixels: Annotated[
         int,
-        Meta(ge=10_000, le=268_000_000, description="Width times height of one picture; larger is refused. 36 M is 8K."),
+        Meta(ge=10_000, le=268_000_000, description="Pixels of one picture; larger is refused. 36 million is 8K."),
     ] = 36_000_000  # fmt: skip
     max_streams: Annotated[int, Meta(ge=1, le=256, description="Streams in one file; more are refused.")] = 32
     max_frames: Annotated[int, Meta(ge=100, description="Pictures in one file; more are refused.")] = 1_000_000
@@ -166,10 +166,11 @@ def _from_file(location: Path, name: str, part: Path, options: Options, progress
         ) from error
     except OSError as error:
         raise Transient(f"{location} cannot be read: {error.strerror}", "read-failed") from error
+    before = os.fstat(fd)
+    if not stat.S_ISREG(before.st_mode):
+        os.close(fd)
+        raise Rejected(f"{location} is not a file but a folder, device or pipe", "not-a-file")
     with os.fdopen(fd, "rb", buffering=0) as file:
-        before = os.fstat(fd)
-        if not stat.S_ISREG(before.st_mode):
-            raise Rejected(f"{location} is not a file but a folder, device or pipe", "not-a-file")
         _check_size(before.st_size, options)
         head = os.pread(fd, 4096, 0)
         check_content(head, name)
