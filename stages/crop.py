@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta, Struct
 
 from stages.artifacts import CropKey, CropPlan, Faces, Layout, Pane, ShotPlan, Span, Track
 from stages.base import CropResult, Report, Task
 from stages.errors import Transient
 from stages.folder import JobFolder
-from stages.vision.framing import FrameRules, Picture, Window, plan_window, subject, widest, window_size
+from stages.vision.framing import (
+    WIDEST_NEED,
+    FrameRules,
+    Picture,
+    Window,
+    plan_window,
+    subject,
+    widest,
+    window_size,
+)
 from stages.vision.layout import LayoutRules, Stretch, stretches
 
 PANE_FACE = 0.4
@@ -135,8 +145,8 @@ class _Planner:
         if seen is None:
             return False
         width, _ = widest(self._picture, self._output)
-        need = (seen.right - seen.left) * (1 + 2 * self._options.margin)
-        return bool((need[need == need] <= 0.92 * width).all())
+        need = seen.right - seen.left + 2 * self._options.margin * seen.face_width
+        return bool(np.nanmax(need) <= WIDEST_NEED * width)
 
     def _stretch(self, stretch: Stretch, tracks: list[Track]) -> ShotPlan:
         if stretch.kind == "pair":
@@ -164,7 +174,9 @@ class _Planner:
         self._note_overrun(stretch, window)
         layout: Layout = "still" if window.still else "follow"
         movement = "seated: camera still" if window.still else "moving: camera follows"
-        tight = ", small in the picture: closer frame" if size[1] < 0.99 * self._picture.height else ""
+        tight = (
+            ", small in the picture: closer frame" if size[1] < 0.99 * widest(self._picture, self._output)[1] else ""
+        )
         return _plan(stretch, layout, [Pane(top=0.0, height=1.0, keys=window.keys)], f"{movement}{tight}")
 
     def _pair(self, stretch: Stretch, tracks: list[Track]) -> ShotPlan | None:

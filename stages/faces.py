@@ -16,11 +16,16 @@ from stages.errors import Rejected, StageError, Transient
 from stages.folder import JobFolder
 from stages.media.audio import read_audio
 from stages.media.limits import DEFAULT_LIMITS, MediaLimits
+from stages.media.prefetch import prefetched
 from stages.media.video import read_frames, upright_size
 from stages.vision.detectors import DetectorName, choose_detector
 from stages.vision.scan import Scan, ScanRules, scan
 from stages.vision.sound import RATE_HZ, Voice, listen, silence
 from stages.vision.speaker import SpeakerRules, speaking_turns
+
+
+PREFETCHED_FRAMES = 8
+"""Small pictures decoded ahead while faces are searched; each is at most 640 x 640 x 3 bytes."""
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,16 +93,18 @@ def run(
     sample_fps = options.sample_fps or detector.sample_fps
     width = _analysis_width(probe, options.detect_width)
     seconds = max(span.end_s - span.start_s, 1e-3)
-    found = scan(
-        read_frames(
-            source, probe, span.start_s, span.end_s, width=width, pix_fmt="bgr24", analysis=True, limits=limits
-        ),
-        detector,
-        span=span,
-        scale=probe.video.width / upright_size(probe, width)[0],
-        rules=ScanRules(sample_fps=sample_fps, min_shot_s=options.min_shot_s, min_face=options.min_face),
-        progress=lambda t_s: report(min(0.95, 0.95 * (t_s - span.start_s) / seconds)),
+    frames = read_frames(
+        source, probe, span.start_s, span.end_s, width=width, pix_fmt="bgr24", analysis=True, limits=limits
     )
+    with prefetched(frames, PREFETCHED_FRAMES) as ahead:
+        found = scan(
+            ahead,
+            detector,
+            span=span,
+            scale=probe.video.width / upright_size(probe, width)[0],
+            rules=ScanRules(sample_fps=sample_fps, min_shot_s=options.min_shot_s, min_face=options.min_face),
+            progress=lambda t_s: report(min(0.95, 0.95 * (t_s - span.start_s) / seconds)),
+        )
     if not found.frames:
         raise Rejected(
             f"the source has no picture between {span.start_s:.2f} and {span.end_s:.2f} s", "no-picture-in-range"

@@ -52,8 +52,9 @@ class Subject(Struct, frozen=True, kw_only=True):
     top: Floats
     right: Floats
     bottom: Floats
+    face_width: float
     face_height: float
-    """Median over faces and time."""
+    """Medians over faces and time."""
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -75,7 +76,7 @@ def subject(tracks: list[Track], start_s: float, end_s: float) -> Subject | None
     times = np.linspace(start_s, end_s, steps)
     step_s = float(times[1] - times[0])
     edges = np.full((4, steps), np.nan)
-    heights: list[float] = []
+    sizes: list[tuple[float, float]] = []
     for track in tracks:
         boxes = steady(track.boxes)
         moments = np.array([b.t_s for b in boxes])
@@ -90,11 +91,14 @@ def subject(tracks: list[Track], start_s: float, end_s: float) -> Subject | None
             hull = (*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
             edges[:2, index] = np.fmin(edges[:2, index], hull[:2])
             edges[2:, index] = np.fmax(edges[2:, index], hull[2:])
-        heights += [b.h for b in boxes if start_s <= b.t_s <= end_s]
-    if not heights:
+        sizes += [(b.w, b.h) for b in boxes if start_s <= b.t_s <= end_s]
+    if not sizes:
         return None
     left, top, right, bottom = edges
-    return Subject(times=times, left=left, top=top, right=right, bottom=bottom, face_height=float(np.median(heights)))
+    width, height = np.median(sizes, axis=0)
+    return Subject(
+        times=times, left=left, top=top, right=right, bottom=bottom, face_width=float(width), face_height=float(height)
+    )
 
 
 def steady(boxes: list[Box]) -> list[Box]:
@@ -146,11 +150,16 @@ def window_size(
 def plan_window(seen: Subject, picture: Picture, size: tuple[float, float], rules: FrameRules) -> Window:
     """Move a window of fixed `size` so that the subject stays inside with its margin."""
     width, height = size
-    margin = rules.margin * (seen.right - seen.left), rules.margin * (seen.bottom - seen.top)
+    side, below = rules.margin * seen.face_width, rules.margin * seen.face_height
+    above = max(below, rules.headroom * height)
     step_s = float(seen.times[1] - seen.times[0])
-    xs, x_over = _axis(seen.left - margin[0], seen.right + margin[0], 0.5, picture.width, width, step_s, rules)
-    above = np.maximum(margin[1], rules.headroom * height)
-    ys, y_over = _axis(seen.top - above, seen.bottom + margin[1], FACE_CENTRE_AT, picture.height, height, step_s, rules)
+    xs, x_over = _axis(
+        (seen.left, seen.right), (side, side), at=0.5, length=picture.width, size=width, step_s=step_s, rules=rules
+    )
+    ys, y_over = _axis(
+        (seen.top, seen.bottom), (above, below),
+        at=FACE_CENTRE_AT, length=picture.height, size=height, step_s=step_s, rules=rules,
+    )  # fmt: skip
     keys = [
         CropKey(t_s=float(t), x=float(x), y=float(y), w=width, h=height)
         for t, x, y in zip(seen.times, xs, ys, strict=True)
@@ -160,19 +169,26 @@ def plan_window(seen: Subject, picture: Picture, size: tuple[float, float], rule
 
 
 def _axis(
-    near: Floats, far: Floats, at: float, length: int, size: float, step_s: float, rules: FrameRules
+    edges: tuple[Floats, Floats],
+    margins: tuple[float, float],
+    *,
+    at: float,
+    length: int,
+    size: float,
+    step_s: float,
+    rules: FrameRules,
 ) -> tuple[Floats, float]:
-    """Window positions along one axis: [near, far] must lie inside, its middle would sit at share `at`."""
+    """Window positions along one axis: the edges with their margins must lie inside, their middle would sit at `at`."""
     room = max(0.0, length - size)
     if room < 1e-6:
-        return np.zeros(len(near)), 0.0
-    near, far = np.maximum(near, 0.0), np.minimum(far, float(length))
+        return np.zeros(len(edges[0])), 0.0
+    near, far = np.maximum(edges[0] - margins[0], 0.0), np.minimum(edges[1] + margins[1], float(length))
     middle, half = (near + far) / 2, np.minimum((far - near) / 2, WIDEST_NEED / 2 * size)
     unseen = np.isnan(middle)
     path = plan_path(
         np.where(unseen, -np.inf, middle + half - size),
         np.where(unseen, np.inf, middle - half),
-        middle - at * size,
+        (edges[0] + edges[1]) / 2 - at * size,
         bounds=(0.0, room),
         size=size,
         step_s=step_s,

@@ -14,6 +14,10 @@ from stages.artifacts import Span, Track, Turn
 Kind = Literal["one", "group", "pair", "whole"]
 
 
+SLIVER_S = 1e-3
+"""Times nearer than this are the same: less than a frame of anything."""
+
+
 class Stretch(Struct, frozen=True, kw_only=True):
     """[start_s, end_s) of a shot: who is shown (track ids, left to right for `pair`) and why, in words for people."""
 
@@ -74,19 +78,21 @@ def _by_turns(shot: Span, people: list[Track], turns: list[Turn], rules: LayoutR
     found: list[Stretch] = []
     at = shot.start_s
     for turn in turns:
-        if turn.track not in known:
+        if turn.track not in known or turn.end_s <= at + SLIVER_S:
             continue
-        if turn.start_s > at + 1e-6:
-            found.append(_away(at, turn.start_s))
-        found.append(_shown(turn, people, rules))
-        at = turn.end_s
-    if shot.end_s > at + 1e-6:
+        start_s = max(turn.start_s, at)
+        if start_s > at + SLIVER_S:
+            found.append(_away(at, start_s))
+            at = start_s
+        end_s = min(turn.end_s, shot.end_s)
+        found.append(_shown(turn, at, shot.end_s if shot.end_s - end_s <= SLIVER_S else end_s, people, rules))
+        at = found[-1].end_s
+    if shot.end_s > at:
         found.append(_away(at, shot.end_s))
     return found
 
 
-def _shown(turn: Turn, people: list[Track], rules: LayoutRules) -> Stretch:
-    start_s, end_s = turn.start_s, turn.end_s
+def _shown(turn: Turn, start_s: float, end_s: float, people: list[Track], rules: LayoutRules) -> Stretch:
     present = [t for t in people if _presence(t, start_s, end_s) > 0.5]
     if turn.confidence >= rules.min_confidence or len(present) <= 1:
         alone = len(people) == 1

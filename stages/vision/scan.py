@@ -58,6 +58,7 @@ def scan(
 ) -> Scan:
     """Run the pass over BGR frames of `span`; `scale` is source pixels per frame pixel.
 
+    Faces are searched at `sample_fps`, twice as often just after a cut, half as often while none is in view.
     Shots cover `span` without gaps. Mouths are measured only while two or more faces are in view.
     """
     import cv2
@@ -80,8 +81,9 @@ def scan(
             mouths.hold(frame.t_s, cv2.cvtColor(frame.image, cv2.COLOR_BGR2GRAY))  # type: ignore[arg-type]
         if frame.t_s < due_s - 1e-3:
             continue
-        due_s = frame.t_s + (step_s / 2 if frame.t_s - shot_start_s < SETTLE_S else step_s)
         detections = search.run(frame.t_s, frame.image, known=len(live))
+        settling = frame.t_s - shot_start_s < SETTLE_S
+        due_s = frame.t_s + step_s * (0.5 if settling else 1.0 if live or detections else 2.0)
         ids = tracker.step(frame.t_s, [d.scaled(scale) for d in detections])
         mouths.release({i: _box(frame.t_s, d) for i, d in zip(ids, detections, strict=True)})
         progress(frame.t_s)

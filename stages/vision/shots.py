@@ -24,7 +24,7 @@ THUMBNAIL = (48, 27)
 NEIGHBOURS = 8
 """Frames before and after a candidate that tell how restless the picture is here; also the delay of the stream."""
 PERSISTENCE = 4
-"""Frames after a candidate that must differ from the frames before it: longer than a photo flash at 60 fps."""
+"""Frames on each side of a candidate that must differ from those on the other: longer than a photo flash."""
 
 
 class Timed(Protocol):
@@ -104,7 +104,7 @@ def is_cut(past: deque[_Entry], entry: _Entry, future: deque[_Entry]) -> bool:
     restless = min(restless, max(float(np.mean(calm)), float(np.quantile(calm, 0.75)), 0.3))
     if not any(entry.change >= rule.change and entry.change >= rule.ratio * restless for rule in RULES):
         return False
-    before = list(past)[-2:]
+    before = list(past)[-PERSISTENCE - 1 :]
     after = [entry, *list(future)[:PERSISTENCE]]
     return min(difference(a.thumbnail, b.thumbnail) for a in before for b in after) >= LASTING * entry.change
 
@@ -124,6 +124,8 @@ def difference(a: Thumbnail, b: Thumbnail) -> float:
     dx, dy = x - mx, y - my
     variance = float((dx * dx).mean())
     gain = float((dx * dy).mean()) / variance if variance > 1.0 else 1.0
-    luma = float(np.abs(dy - min(max(gain, 0.5), 2.0) * dx).mean())
-    chroma = float(np.abs(a[..., 1:] - b[..., 1:]).mean())
+    gain = min(max(gain, 0.5), 2.0)
+    luma = float(np.abs(dy - gain * dx).mean())
+    colour_a, colour_b = a[..., 1:] - 128, b[..., 1:] - 128
+    chroma = min(float(np.abs(colour_b - colour_a).mean()), float(np.abs(colour_b - gain * colour_a).mean()))
     return luma + 0.5 * chroma
