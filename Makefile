@@ -14,6 +14,7 @@ CLIPS ?= 3
 OUT ?= demo
 VIDEO ?=
 TESTS ?= tests
+ARGS ?=
 CHAOS_TRIALS ?= 300
 WHAT ?=
 
@@ -39,8 +40,8 @@ demo: setup ## Make clips of a talk: make demo [VIDEO=any.mp4] [CLIPS=3] [OUT=de
 	@test -n "$(VIDEO)" || test -s $(OUT)/talk.mp4 || $(BIN)/python -m tests.media.maker $(OUT)/talk.mp4 --seconds 60
 	$(BIN)/appliance process "$(or $(VIDEO),$(OUT)/talk.mp4)" --clips $(CLIPS) --out $(OUT)
 
-test: setup ## Run the tests: make test [TESTS=tests/unit]
-	$(BIN)/python -m pytest $(TESTS)
+test: setup ## Run the tests: make test [TESTS=tests/unit] [ARGS="-n 2 --dist loadscope"]
+	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 
 check: setup ## Lint, formatting, types and import direction
 	$(BIN)/ruff check .

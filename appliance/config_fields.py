@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo
 
 FILLED = frozenset({"models_dir"})
 """Options of stages that are no settings of their own: `appliance.config.load` fills them in."""
@@ -54,9 +56,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 def settings_of(kind: type[Struct], prefix: str = "", instance: Struct | None = None) -> list[Setting]:
     """The fields of one settings struct. `instance` is the default that stands where the struct is used."""
     found = []
-    for field in msgspec.structs.fields(kind):
-        if field.name in FILLED:
-            continue
+    for field in _fields(kind):
         if instance is not None:
             default = getattr(instance, field.name)
         elif field.default is not msgspec.NODEFAULT:
@@ -65,6 +65,12 @@ def settings_of(kind: type[Struct], prefix: str = "", instance: Struct | None = 
             default = field.default_factory() if callable(field.default_factory) else None
         found.append(Setting(key=f"{prefix}{field.encode_name}", type=field.type, default=default))
     return found
+
+
+@cache
+def _fields(kind: type[Struct]) -> tuple[FieldInfo, ...]:
+    """Reading a struct's types costs a millisecond, so it is done once."""
+    return tuple(field for field in msgspec.structs.fields(kind) if field.name not in FILLED)
 
 
 def walk(kind: type[Struct], prefix: str = "", instance: Struct | None = None) -> Iterator[Setting]:

@@ -9,9 +9,14 @@ from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 WATCHED = [name for name in ("bus", "appliance", "web") if importlib.util.find_spec(name) is not None]
 """A blocking call that one of these packages makes on a running event loop fails the test."""
+
+settings.register_profile("tests", max_examples=50, deadline=None)
+settings.register_profile("fuzz", max_examples=5000, deadline=None)  # `make fuzz`
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
