@@ -90,7 +90,7 @@ def run_confined(request: _Request, wall_s: float) -> Confined:
     """Start the child, wait for its answer, turn a bad end into the error that it stands for."""
     root = str(Path(__file__).resolve().parents[2])
     environment = {"PATH": os.defpath, "PYTHONPATH": root, "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
-    for name in ("LD_LIBRARY_PATH", "VIRTUAL_ENV"):
+    for name in ("LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME"):
         if name in os.environ:
             environment[name] = os.environ[name]
     with subprocess.Popen(
@@ -136,7 +136,7 @@ def main() -> None:
 
     from stages.media.probe import probe_media
 
-    av.logging.set_level(None)
+    av.logging.set_level(av.logging.ERROR)
     loaded_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     report = enter(
         SandboxPolicy(
@@ -149,25 +149,40 @@ def main() -> None:
     )
     if os.getppid() != request.parent:
         raise SystemExit(1)  # the parent died before the parent-death signal was set
+    # One decoder thread: enough for one picture, less memory, and FFmpeg's log comes from this thread alone.
+    limits = msgspec.structs.replace(request.limits, threads=1)
     probe: Probe | None = None
-    refused, message, transient = None, "", False
-    try:
-        if request.probe is not None:
-            probe = probe_media(Path(request.probe), request.limits, sha256=request.sha256)
-        else:
-            _join([Path(p) for p in request.join], Path(request.into), request.limits)
-    except StageError as error:
-        refused, message, transient = error.code, str(error), isinstance(error, Transient)
+    failure: StageError | None = None
+    with av.logging.Capture() as log:
+        try:
+            if request.probe is not None:
+                probe = probe_media(Path(request.probe), limits, sha256=request.sha256)
+            else:
+                _join([Path(p) for p in request.join], Path(request.into), limits)
+        except StageError as error:
+            failure = _with_cause(error, [text for _, _, text in log])
     answer = Confined(
         probe=probe,
-        refused=refused,
-        message=message,
-        transient=transient,
+        refused=failure.code if failure is not None else None,
+        message=str(failure) if failure is not None else "",
+        transient=isinstance(failure, Transient),
         missing_layers=report.missing,
         peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
     answers.write(msgspec.json.encode(answer))
     answers.flush()
+
+
+def _with_cause(error: StageError, log: list[str]) -> StageError:
+    """FFmpeg often answers "invalid data" where only its log tells that a limit of ours was hit."""
+    if error.code != "broken":
+        return error
+    text = "\n".join(log)
+    if "max pixel count" in text or "Picture size" in text:
+        return Rejected("its pictures are larger than the limit", "picture-too-large")
+    if "get_buffer() failed" in text or "Cannot allocate memory" in text:
+        return Rejected("decoding one of its pictures takes more memory than a video may cost", "too-much-memory")
+    return error
 
 
 def _join(parts: list[Path], into: Path, limits: MediaLimits) -> None:

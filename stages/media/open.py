@@ -56,7 +56,7 @@ def open_media(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[Inp
         "protocol_whitelist": "file",
         "codec_whitelist": _CODECS,
         "max_pixels": str(limits.max_pixels),
-        "max_streams": str(limits.max_streams),
+        "max_streams": str(limits.max_streams + 1),  # one more, to be able to say so
         "threads": "1",
     }
     try:
@@ -151,6 +151,8 @@ def _check_streams(container: InputContainer, size: int, limits: MediaLimits) ->
             f"the file has {len(container.streams)} streams; the limit is {limits.max_streams}", "too-many-streams"
         )
     for stream in container.streams.video:
+        if stream.codec_context is None:
+            continue  # a codec that FFmpeg does not know
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > limits.max_pixels:
             raise Rejected(
@@ -158,7 +160,7 @@ def _check_streams(container: InputContainer, size: int, limits: MediaLimits) ->
                 " (8K). Scale it down first",
                 "picture-too-large",
             )
-        if stream.frames > max(limits.max_frames, 0) or stream.frames > size:
+        if stream.frames > min(limits.max_frames, size):
             raise Rejected(
                 f"its header claims {stream.frames:,} pictures in {size:,} bytes; the limit is {limits.max_frames:,}",
                 "too-many-frames",

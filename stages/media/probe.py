@@ -138,7 +138,9 @@ def _track(stream: VideoStream | AudioStream) -> _Track:
 
 
 def _checked(video: VideoStream) -> VideoStream:
-    name = video.codec_context.name if video.codec_context is not None else "unknown"
+    if video.codec_context is None:
+        raise Rejected("its pictures are of no known kind: the file is damaged or cut off", "broken")
+    name = video.codec_context.name
     if name not in VIDEO_DECODERS:
         raise Rejected(f"its video codec ({name}) is not accepted; convert it to H.264 in MP4 first", "codec-refused")
     if not video.codec_context.width or not video.codec_context.height:

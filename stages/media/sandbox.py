@@ -10,7 +10,6 @@ import errno
 import os
 import resource
 import signal
-import site
 import sys
 import sysconfig
 import tempfile

@@ -1,6 +1,7 @@
-"""`python -m tests.media.intake FILE FOLDER [NAME]`: the download stage on one file in a process of its own.
+"""`python -m tests.media.intake FOLDER FILE…`: the download stage on each file, in one process of its own.
 
-Prints one JSON object: code and message of a refusal (or null), seconds, and peak memory of the stage and its child.
+Prints a JSON object a file: code and message of a refusal (or null), seconds, peak memory so far of the stage's
+process and of the largest check, and the names that the job's folder holds after.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ from stages.folder import JobFolder
 
 
 def main() -> None:
-    location, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    name = sys.argv[3] if len(sys.argv) > 3 else location.name
-    task = Task(stage="download", job="job", origin=JobSource(kind="upload", location=str(location), name=name))
-    begin = time.monotonic()
-    answer: dict[str, object] = {"kind": None, "code": None, "message": None}
-    try:
-        run(task, JobFolder(folder, folder / "out"), Options(min_free_bytes=0), lambda done, note=None: None)
-    except StageError as error:
-        answer = {"kind": type(error).__name__, "code": error.code, "message": str(error)}
-    own, child = (resource.getrusage(w).ru_maxrss * 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    seconds = time.monotonic() - begin
-    sys.stdout.write(json.dumps({**answer, "seconds": seconds, "own_bytes": own, "child_bytes": child}) + "\n")
+    for number, name in enumerate(sys.argv[2:]):
+        location, root = Path(name), Path(sys.argv[1]) / str(number)
+        origin = JobSource(kind="upload", location=str(location), name=location.name)
+        task = Task(stage="download", job="job", origin=origin)
+        begin = time.monotonic()
+        answer: dict[str, object] = {"file": location.name, "kind": None, "code": None, "message": None}
+        try:
+            run(task, JobFolder(root, root / "out"), Options(min_free_bytes=0), lambda done, note=None: None)
+        except StageError as error:
+            answer |= {"kind": type(error).__name__, "code": error.code, "message": str(error)}
+        own, child = (resource.getrusage(w).ru_maxrss * 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        answer |= {"seconds": time.monotonic() - begin, "own_bytes": own, "child_bytes": child}
+        answer["left"] = sorted(p.name for p in root.iterdir())
+        sys.stdout.write(json.dumps(answer) + "\n")
 
 
 if __name__ == "__main__":
