@@ -102,7 +102,6 @@ def interpreter_paths() -> list[Path]:
     names = [sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")]
     names += [
         sysconfig.get_config_var("LIBDIR") or "",
-        site.getusersitepackages(),
         str(Path(sys.prefix) / "pyvenv.cfg"),
     ]
     names += [p for p in sys.path if p.endswith(("site-packages", "dist-packages", ".zip", "lib-dynload"))]
