@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from stages import crop, cut, download, faces, transcribe
+from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
 
@@ -112,6 +112,7 @@ class Stages(Struct, frozen=True, kw_only=True):
 
     download: download.Options = download.Options()
     transcribe: transcribe.Options = transcribe.Options()
+    moments: moments.Options = moments.Options()
     faces: faces.Options = faces.Options()
     crop: crop.Options = crop.Options()
     cut: cut.Options = cut.Options()
