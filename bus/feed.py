@@ -88,10 +88,7 @@ class Feed(Generic[T]):
 
     async def _confirm(self, timeout_s: float) -> None:
         """A round trip, after which the server knows our interest or has refused it."""
-        try:
-            await self._link.client.flush(timeout=timeout_s)  # type: ignore[arg-type]  # any number works
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailable(f"{self._subject} cannot be subscribed: {error}") from error
+        await self._link.settle(timeout_s)
         if (denied := self._link.wire.denied(self._subject)) is not None:
             raise denied
 

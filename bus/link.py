@@ -214,6 +214,18 @@ class Link:
 
     # -- calls that may be repeated -----------------------------------------------------------------------------------
 
+    async def settle(self, timeout_s: float) -> None:
+        """Returns when the server has worked off all that was sent so far. Raises BusUnavailable.
+
+        The library's flush is no barrier: its PING overtakes what is still in the buffer. It also empties the buffer,
+        so a second one is.
+        """
+        try:
+            for _ in range(2):
+                await self.client.flush(timeout=timeout_s)  # type: ignore[arg-type]  # any number works
+        except (nats.errors.Error, OSError) as error:
+            raise BusUnavailable(f"the bus does not answer: {error}") from error
+
     async def patiently(
         self, what: str, call: Callable[[float], Awaitable[T]], *, patience_s: float | None = None
     ) -> T:

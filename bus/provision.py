@@ -7,6 +7,7 @@ know, so a read-modify-write would remove them silently (trap 10).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 import nats.errors
@@ -81,7 +82,10 @@ async def _provision_consumer(js: JetStreamContext, stream: str, declared: Consu
 
 
 def _immutable(name: str, different: Mapping[str, tuple[Any, Any]], error: APIError) -> ProvisioningError:
-    fields = ", ".join(f"{key} is {got!r}, declared {want!r}" for key, (got, want) in different.items())
+    def shown(value: Any) -> str:
+        return repr(value.value if isinstance(value, Enum) else value)
+
+    fields = ", ".join(f"{key} is {shown(got)}, declared {shown(want)}" for key, (got, want) in different.items())
     return ProvisioningError(
         f"{name} exists with other settings that the server will not change ({error.description}): {fields}. "
         "Back the data folder up, delete what differs with the nats CLI, and start again"

@@ -250,11 +250,14 @@ class Puller:
             await asyncio.sleep(_AGAIN_AFTER_S)  # 409: shutting down, too many waiting …: ask again, not at once
 
     async def _provision(self) -> None:
-        """Makes the consumer again if it is gone. 503 is also what a server that is starting answers."""
+        """Makes the consumer again if it is gone. 503 is also what a server that is starting answers.
+
+        5xx is tried again: a durable made in the moment of its deletion can lose its folder under its feet (seen).
+        """
         try:
             await self._bus.jetstream.add_consumer(self._stream, self._consumer, timeout=2)
         except APIError as error:
-            if error.code != 503:
+            if error.code is None or error.code < 500:
                 raise ProvisioningError(
                     f"consumer {self._stream}/{self._consumer.name}: {error.description} ({error.err_code})"
                 ) from error

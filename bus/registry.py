@@ -92,8 +92,7 @@ class Registry:
     async def watch(self, *, poll_s: float = 1.0) -> AsyncIterator[WorkerChange]:
         """Changes as they are noticed, within `poll_s`; first all present workers as `online`. Ends with the bus.
 
-        The bucket lives in memory: after a restart of nats-server it is empty until the next heartbeats. So for one
-        time-to-live after a reconnect a missing worker is not yet gone.
+        Nobody could heartbeat in an outage: for one time-to-live after a reconnect a missing worker is not yet gone.
         """
         clock = asyncio.get_running_loop().time
         known: dict[str, WorkerState] = {}

@@ -11,6 +11,7 @@ from nats.js.api import (
     ConsumerConfig,
     DeliverPolicy,
     DiscardPolicy,
+    PersistMode,
     ReplayPolicy,
     RePublish,
     RetentionPolicy,
@@ -123,7 +124,9 @@ def streams(limits: Limits = DEFAULTS) -> tuple[StreamConfig, ...]:
             description="Worker registry: one key a worker, renewed by heartbeats",
             subjects=[f"{WORKERS_PREFIX}>"],
             retention=RetentionPolicy.LIMITS,
-            storage=StorageType.MEMORY,
+            # On disk, so that a restart of the server forgets nobody, but without waiting for it (a key lives 15 s).
+            storage=StorageType.FILE,
+            persist_mode=PersistMode.ASYNC,
             max_age=limits.worker_ttl_s,
             max_bytes=4 * MIB,
             max_msgs_per_subject=1,

@@ -1,7 +1,8 @@
 """A real nats-server for integration tests, started as the appliance starts it.
 
-`nats` gives each test its own streams on a server of its own (about 0.15 s). `box = nats` offers connections by role,
-`kill()` (SIGKILL) and `restart()`.
+`nats` gives each test freshly made streams; the server process behind it is shared by the session's tests and started
+again when one of them left it dead. It offers connections by role, `kill()` (SIGKILL) and `restart()`. A test that
+needs other limits or touches the server's files takes a server of its own: `async with nats_box(folder, limits)`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ class NatsBox:
         self.limits: Limits = DEFAULTS
         self._process: subprocess.Popen[bytes] | None = None
         self._buses: list[Bus] = []
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
@@ -102,10 +107,23 @@ async def nats_box(data_dir: Path, limits: Limits = DEFAULTS) -> AsyncIterator[N
         await box.kill()
 
 
+@pytest.fixture(scope="session")
+def _shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsBox]:
+    data_dir = tmp_path_factory.mktemp("nats")
+    box = NatsBox(data_dir, prepare(data_dir))
+    yield box
+    box.kill_now()
+
+
 @pytest.fixture
-async def nats(tmp_path: Path) -> AsyncIterator[NatsBox]:
-    """A fresh, provisioned server for this test."""
-    data_dir = tmp_path / "data"
-    data_dir.mkdir()
-    async with nats_box(data_dir) as box:
-        yield box
+async def nats(_shared_nats: NatsBox) -> AsyncIterator[NatsBox]:
+    """A provisioned server whose streams are new."""
+    box = _shared_nats
+    if not box.running:
+        await asyncio.to_thread(write_endpoint, box.data_dir, await box.start())
+    async with await Bus.connect(await asyncio.to_thread(box.settings, "supervisor")) as bus:
+        for stream in await bus.jetstream.streams_info():
+            await bus.jetstream.delete_stream(str(stream.config.name))
+        await provision(bus.jetstream)
+    yield box
+    await box.close_buses()
