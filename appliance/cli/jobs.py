@@ -48,7 +48,7 @@ def add(session: Session, video: str, clips: int | None, as_json: bool) -> None:
 
 @jobs.command("list")
 @click.option("--state", "states", multiple=True, help="Only jobs in this state; may be repeated.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000), help="Most jobs to show.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 @click.pass_obj
 def list_jobs(session: Session, states: tuple[str, ...], limit: int, as_json: bool) -> None:
