@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ _HEADER_S = 30.0
 _RATE_WINDOW_S = 30.0
 _RESUMES = 5
 """Dropped connections in one run that are taken up again, as long as each brought something."""
+_HOST = re.compile(rb"[A-Za-z0-9._:-]+")
 _REDIRECTS = {301, 302, 303, 307, 308}
 _TRY_LATER = {408, 425, 429, 500, 502, 503, 504}
 
@@ -211,8 +213,8 @@ def check_url(url: str) -> httpx.URL:
         raise Rejected(f"this is not a URL: {error}", "url-invalid") from error
     if target.scheme not in ("http", "https"):
         raise Rejected(f"only http and https URLs are taken, not {target.scheme or 'this'}:", "url-invalid")
-    if not target.host:
-        raise Rejected("the URL names no host", "url-invalid")
+    if not _HOST.fullmatch(target.raw_host):
+        raise Rejected("the URL names no valid host", "url-invalid")
     if target.userinfo:
         raise Rejected("the URL carries a user name or password; it would be stored in plain", "url-invalid")
     return target.copy_with(fragment=None)

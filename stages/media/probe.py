@@ -193,8 +193,8 @@ def _rate(video: _Track, limits: MediaLimits) -> tuple[float, bool]:
     irregular = sum(abs(gap - usual_s) > allowed_s for gap in gaps)
     variable = irregular > max(1, _VARIABLE_SHARE * len(gaps))
     claimed = float(video.stream.guessed_rate or 0)
-    if not variable and abs(claimed - fps) < _RATE_AGREES * fps:
-        fps = claimed  # the same, without the rounding of timestamps
+    if not variable and min(abs(claimed - fps), abs(claimed - 1 / usual_s)) < _RATE_AGREES * fps:
+        fps = claimed  # the same, without the rounding of timestamps and a missing picture
     return fps, variable
 
 

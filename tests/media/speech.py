@@ -97,22 +97,32 @@ def _espeak(text: str, person: int) -> Spoken:
     begins: dict[int, int] = {}
     ends: list[int] = []
     for kind, position, sample in events:
-        token = len(text[: position + 1].split()) - 1
-        if kind == _WORD:
-            begins.setdefault(token, sample)
+        if kind == _WORD and position >= 0:
+            begins.setdefault(len(text[: position + 1].split()) - 1, sample)
         elif kind == _END:
             ends.append(sample)
-    borders = sorted([*begins.values(), *ends])
-    words = []
+    words: list[tuple[str, float, float]] = []
     tokens = text.split()
-    for token, begin in sorted(begins.items()):
-        following = [b for t, b in begins.items() if t > token]
-        limit = min([*following, *(e for e in ends if e > begin), len(raw)])
+    spoken = sorted(begins.items())
+    for number, (token, begin) in enumerate(spoken):
+        following, limit = spoken[number + 1] if number + 1 < len(spoken) else (len(tokens), len(raw))
+        limit = min([limit, *(e for e in ends if e > begin)])
         loud = np.flatnonzero(np.abs(raw[begin:limit]) > 0.01)
         end = begin + int(loud[-1]) + 1 if len(loud) else limit
-        words.append((tokens[token].strip(".,?!"), begin / rate_hz, end / rate_hz))
-    last = round(words[-1][2] * rate_hz) if words else borders[-1]
+        words += _shared_out(tokens[token:following], begin / rate_hz, end / rate_hz)
+    last = round(words[-1][2] * rate_hz)
     return Spoken(_resample(raw[:last], rate_hz), tuple(words), real=True)
+
+
+def _shared_out(tokens: list[str], start_s: float, end_s: float) -> list[tuple[str, float, float]]:
+    """espeak runs short words together ("that a"): share their time by length."""
+    letters = [len(t.strip(".,?!")) for t in tokens]
+    words, at_s = [], start_s
+    for token, count in zip(tokens, letters, strict=True):
+        until_s = at_s + (end_s - start_s) * count / sum(letters)
+        words.append((token.strip(".,?!"), at_s, until_s))
+        at_s = until_s
+    return words
 
 
 def _resample(samples: Samples, rate_hz: int) -> Samples:
