@@ -6,7 +6,7 @@ Decodes only the clip's own range, once, at reduced size. Writes `clips/<n>/face
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
@@ -19,10 +19,10 @@ from stages.media.limits import DEFAULT_LIMITS, MediaLimits
 from stages.media.prefetch import prefetched
 from stages.media.video import read_frames, upright_size
 from stages.vision.detectors import DetectorName, choose_detector
-from stages.vision.scan import Scan, ScanRules, scan
-from stages.vision.sound import RATE_HZ, Voice, listen, silence
-from stages.vision.speaker import SpeakerRules, speaking_turns
 
+if TYPE_CHECKING:
+    from stages.vision.scan import Scan
+    from stages.vision.sound import Voice
 
 PREFETCHED_FRAMES = 8
 """Small pictures decoded ahead while faces are searched; each is at most 640 x 640 x 3 bytes."""
@@ -83,6 +83,8 @@ def run(
     picture, `Transient` when an artifact of an earlier stage is missing.
     """
     import cv2
+
+    from stages.vision.scan import ScanRules, scan
 
     clip = planned_clip(task, folder)
     span = Span(start_s=clip.start_s, end_s=clip.end_s)
@@ -145,6 +147,8 @@ def _voice(
     folder: JobFolder, source: Path, probe: Probe, span: Span, found: Scan, limits: MediaLimits
 ) -> tuple[Voice, list[str]]:
     """The sound's evidence, read only when it can decide between faces."""
+    from stages.vision.sound import RATE_HZ, listen, silence
+
     if not found.motions:
         return silence(span.start_s, span.end_s), []
     if probe.audio is None:
@@ -158,6 +162,8 @@ def _voice(
 
 
 def _turns(number: int, found: Scan, voice: Voice, options: Options) -> list[Turn]:
+    from stages.vision.speaker import SpeakerRules, speaking_turns
+
     tracks = [track for track in found.tracks if track.shot == number]
     rules = SpeakerRules(min_turn_s=options.min_turn_s)
     return speaking_turns(found.shots[number], tracks, found.motions, voice, rules)
