@@ -140,13 +140,14 @@ def _range(limits: list[Meta]) -> str:
         return next((value for meta in limits if (value := getattr(meta, name)) is not None), None)
 
     least, most = first("ge"), first("le")
+    step = f", a multiple of {number(first('multiple_of'))}" if first("multiple_of") is not None else ""
     if least is not None and most is not None:
-        return f" from {number(least)} to {number(most)}"
+        return f" from {number(least)} to {number(most)}{step}"
     words = (
         ("ge", "of at least"), ("gt", "more than"), ("le", "of at most"), ("lt", "less than"),
         ("min_length", "at least this long:"), ("max_length", "at most this long:"),
     )  # fmt: skip
-    return "".join(f" {said} {number(first(name))}" for name, said in words if first(name) is not None)
+    return "".join(f" {said} {number(first(name))}" for name, said in words if first(name) is not None) + step
 
 
 def number(value: Any) -> str:

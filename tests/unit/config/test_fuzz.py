@@ -47,7 +47,8 @@ def fitting(kind: Any) -> st.SearchStrategy[Any]:
     elif one is bool:
         strategies.append(st.booleans())
     elif one is int:
-        strategies.append(st.integers(math.ceil(low), math.floor(high)))
+        step = next((meta.multiple_of for meta in limits if meta.multiple_of), 1)
+        strategies.append(st.integers(math.ceil(low / step), math.floor(high / step)).map(lambda n: int(n * step)))
     elif one is float:
         strategies.append(st.floats(float(low), float(high), allow_nan=False))
     return st.one_of(strategies)
