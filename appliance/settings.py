@@ -69,7 +69,6 @@ class StageWorkers(Struct, frozen=True, kw_only=True):
     """The workers of one stage and the bounds of one attempt."""
 
     min: Annotated[int, Meta(ge=0, le=64, description="Workers kept running. 0: this box runs none of this stage.")] = 1
-    max: Annotated[int, Meta(ge=0, le=64, description="Most workers of this stage on this box.")] = 1
     timeout_s: Annotated[
         float, Meta(ge=1, le=86400, description="Seconds an attempt may take, plus timeout_factor for its media.")
     ] = 120.0
@@ -161,23 +160,8 @@ class Supervisor(Struct, frozen=True, kw_only=True):
 
 
 class Dispatcher(Struct, frozen=True, kw_only=True):
-    """How events are written to the database and acted upon."""
+    """How events are written to the database."""
 
-    max_parallel_tasks: Annotated[
-        int, Meta(ge=1, le=1000, description="Most parts of event rows that run at once.")
-    ] = 10
-    event_timeout_s: Annotated[
-        float, Meta(ge=0.1, le=300, description="Seconds that one part of an event row may take.")
-    ] = 5.0
-    max_retries: Annotated[
-        int, Meta(ge=0, le=20, description="Further tries of a part that failed, exponentially.")
-    ] = 3
-    failure_threshold: Annotated[
-        int, Meta(ge=1, le=1000, description="Failures in a row after which a part is not tried for a while.")
-    ] = 5
-    recovery_timeout_s: Annotated[
-        float, Meta(ge=1, le=3600, description="Seconds until a part that was given up is tried again.")
-    ] = 60.0
     batch_events: Annotated[
         int, Meta(ge=1, le=10000, description="Most events written to the database in one transaction.")
     ] = 256
@@ -227,12 +211,6 @@ class Config(Struct, frozen=True, kw_only=True):
 def contradictions(config: Config) -> list[tuple[str, str]]:
     """Settings that are each in range but do not fit together: dotted key, and what is wrong."""
     found: list[tuple[str, str]] = []
-    for stage in config.workers.__struct_fields__:
-        workers: StageWorkers = getattr(config.workers, stage)
-        if workers.min > workers.max:
-            found.append(
-                (f"workers.{stage}.min", f"{workers.min} is more than max, {workers.max}; write {workers.max}")
-            )
     for key, least, most in (
         ("retry.backoff_s", config.retry.backoff_s, config.retry.backoff_max_s),
         ("supervisor.restart_delay_s", config.supervisor.restart_delay_s, config.supervisor.restart_delay_max_s),

@@ -33,12 +33,6 @@ def test_without_a_file_the_defaults_hold(tmp_path: Path, monkeypatch: pytest.Mo
     assert config.dispatcher == Config().dispatcher
 
 
-def test_the_customers_dispatcher_figures_are_the_defaults() -> None:
-    dispatcher = Config().dispatcher
-    assert (dispatcher.max_parallel_tasks, dispatcher.event_timeout_s, dispatcher.max_retries) == (10, 5, 3)
-    assert (dispatcher.failure_threshold, dispatcher.recovery_timeout_s) == (5, 60)
-
-
 def test_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for port, name in ((1, "given.yaml"), (2, "named.yaml"), (3, "appliance.yaml")):
@@ -50,10 +44,10 @@ def test_search_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path) -> None:
-    path = write(tmp_path, "bus: {port: 4333}\nworkers: {faces: {max: 3}}\n")
+    path = write(tmp_path, "bus: {port: 4333}\nworkers: {faces: {timeout_s: 9}}\n")
     config = load(path, {"APPLIANCE_BUS__PORT": "5000", "APPLIANCE_WORKERS__FACES": "{min: 2}"})
     assert config.bus.port == 5000
-    assert (config.workers.faces.min, config.workers.faces.max) == (2, 3)
+    assert (config.workers.faces.min, config.workers.faces.timeout_s) == (2, 9)
 
 
 def test_a_section_keeps_the_defaults_of_its_own_place(tmp_path: Path) -> None:
@@ -93,12 +87,12 @@ def test_relative_paths_are_below_the_files_folder(tmp_path: Path, monkeypatch: 
             "box.yaml:1:18: logging.level: found 'loud'; write one of debug, info, warning, error",
         ),
         (
-            "workers: {faces: {min: 3}}",
-            "box.yaml:1:19: workers.faces.min: 3 is more than max, 1; write 1",
-        ),
-        (
             "retry: {backoff_s: 90}",
             "box.yaml:1:9: retry.backoff_s: 90 is more than retry.backoff_max_s, 60; write 60 or less",
+        ),
+        (
+            "retry: {backoff_max_s: 1}",
+            "box.yaml:1:1: retry.backoff_s: 2 is more than retry.backoff_max_s, 1; write 1 or less",
         ),
         ("bus: {port: 1}\nbus: {port: 2}", "box.yaml:2:1: bus: written twice, first at box.yaml:1:1; keep one"),
     ],
