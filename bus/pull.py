@@ -252,8 +252,10 @@ class Puller:
     async def _provision(self) -> None:
         """Makes the consumer again if it is gone. 503 is also what a server that is starting answers.
 
-        5xx is tried again: a durable made in the moment of its deletion can lose its folder under its feet (seen).
+        Not at once, and 5xx is tried again: the server tells of a deletion before it has removed the consumer's
+        folder, which a new one would find (and resume with old state) or lose under its feet (both seen).
         """
+        await asyncio.sleep(_AGAIN_AFTER_S)
         try:
             await self._bus.jetstream.add_consumer(self._stream, self._consumer, timeout=2)
         except APIError as error:
@@ -265,6 +267,3 @@ class Puller:
             create = f"{API}.CONSUMER.CREATE.{self._stream}.{self._consumer.name}.{self._consumer.filter_subject}"
             if (denied := self._bus.wire.denied(create)) is not None:
                 raise Denied(f"consumer {self._consumer.name} is gone, and {denied}") from error
-        else:
-            return
-        await asyncio.sleep(_AGAIN_AFTER_S)
