@@ -21,8 +21,6 @@ from stages.speech.words import sentences, tidy
 if TYPE_CHECKING:
     from pathlib import Path
 
-_WINDOW_S, _JOIN_GAP_S = 28.0, 1.0
-"""Whisper hears 30 s at a time, at the same cost for less: neighbours share a window."""
 _UNSURE = 0.3
 """Median confidence below which a rough transcript is likely no English at all."""
 
@@ -122,9 +120,8 @@ def _with_words(
     speech: list[Span] = []
     with recogniser:  # before the sound is opened: PocketSphinx forks
         pieces = _pieces(folder.source(), probe, options, speech, progress)
-        if not recogniser.rough:
-            pieces = vad.packed(pieces, _WINDOW_S, _JOIN_GAP_S)
-        for heard in recogniser.transcribe(itertools.islice(pieces, len(checkpoint.heard), None)):
+        groups = vad.grouped(pieces, recogniser.group_s, recogniser.group_gap_s)
+        for heard in recogniser.transcribe(itertools.islice(groups, len(checkpoint.heard), None)):
             checkpoint.add(heard)
             progress.reach(heard.end_s)
     words = tidy((w for h in checkpoint.heard for w in h.words), speech, probe.duration_s)

@@ -1,7 +1,7 @@
 """What a transcription has heard so far, kept in the job's folder so that a killed one goes on where it was.
 
-Voice activity is cheap and found again from the start, so pieces get the same numbers in every run and a checkpoint is
-only the words of the first pieces: the finished transcript is the same, interrupted or not.
+Voice activity is cheap and found again from the start, so groups of pieces are the same in every run and a checkpoint
+is only what was heard in the first of them: the finished transcript is the same, interrupted or not.
 """
 
 from __future__ import annotations

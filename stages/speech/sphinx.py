@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import math
 import multiprocessing
 import os
 import queue
@@ -34,7 +35,7 @@ SETTINGS: dict[str, Any] = {"ds": 2, "maxhmmpf": 4000}
 FRAME_RATE_HZ = 100
 """Frames a second of PocketSphinx's features."""
 _AHEAD = 2
-"""Pieces in the hands of each process: one being decoded, one waiting."""
+"""Groups in the hands of each process: one being decoded, one waiting."""
 _STOP_S = 5.0
 _VARIANT = re.compile(r"\(\d+\)$")
 _PR_SET_PDEATHSIG = 1
@@ -49,6 +50,9 @@ class SphinxRecogniser:
     model = MODEL
     device = "cpu"
     rough = True
+    group_s = 40.0
+    """Its noise tracking warms up over pieces, so some are decoded in a row; the group bounds what depends on what."""
+    group_gap_s = math.inf
 
     def __init__(self, processes: int) -> None:
         self.notes: list[str] = []
@@ -56,13 +60,13 @@ class SphinxRecogniser:
         self._idle: queue.SimpleQueue[_DecoderProcess] = queue.SimpleQueue()
         self._decoders: list[_DecoderProcess] = []
 
-    def transcribe(self, pieces: Iterable[Piece]) -> Iterator[Heard]:
-        """One `Heard` for each piece, in order. Raises `Transient` (`recogniser-died`) when a decoder dies."""
+    def transcribe(self, groups: Iterable[list[Piece]]) -> Iterator[Heard]:
+        """One `Heard` for each group, in order. Raises `Transient` (`recogniser-died`) when a decoder dies."""
         with ThreadPoolExecutor(self._count, thread_name_prefix="sphinx") as threads:
             running: collections.deque[Future[Heard]] = collections.deque()
             try:
-                for piece in pieces:
-                    running.append(threads.submit(self._hear, piece))
+                for group in groups:
+                    running.append(threads.submit(self._hear, group))
                     if len(running) >= self._count * _AHEAD:
                         yield running.popleft().result()
                 while running:
@@ -73,18 +77,19 @@ class SphinxRecogniser:
                 self._stop()  # or the pool would wait for decoders that nobody needs any more
                 raise
 
-    def _hear(self, piece: Piece) -> Heard:
+    def _hear(self, group: list[Piece]) -> Heard:
         decoder = self._idle.get()
         try:
-            found = decoder.decode(piece.samples)
+            hypotheses = decoder.decode([piece.samples for piece in group])
         finally:
             self._idle.put(decoder)
         words = [
             Word(text=text, start_s=piece.start_s + start, end_s=min(piece.start_s + end, piece.end_s), confidence=sure)
+            for piece, found in zip(group, hypotheses, strict=True)
             for text, start, end, sure in found
             if piece.start_s + start < piece.end_s
         ]
-        return Heard(index=piece.index, start_s=piece.start_s, end_s=piece.end_s, words=words, language="en")
+        return Heard(start_s=group[0].start_s, end_s=group[-1].end_s, words=words, language="en")
 
     def __enter__(self) -> Self:
         from pocketsphinx import Decoder
@@ -108,11 +113,14 @@ class SphinxRecogniser:
             decoder.kill()
 
 
-def hypothesis(decoder: Any, sound: bytes) -> Hypothesis:
-    """Decode 16 kHz mono s16 sound on its own: nothing is carried over from one call to the next.
+def hypotheses(decoder: Any, sounds: list[bytes]) -> list[Hypothesis]:
+    """Decode 16 kHz mono s16 sounds, in a row: the noise floor is learnt on the way, and forgotten before the first."""
+    decoder.reinit_feat()
+    return [_hypothesis(decoder, sound) for sound in sounds]
 
-    The whole sound is given at once, so that its own mean is subtracted (batch CMN) instead of a running one.
-    """
+
+def _hypothesis(decoder: Any, sound: bytes) -> Hypothesis:
+    """The whole sound is given at once, so that its own mean is subtracted (batch CMN) instead of a running one."""
     decoder.start_utt()
     decoder.process_raw(sound, full_utt=True)
     decoder.end_utt()
@@ -144,7 +152,7 @@ def _serve(decoder: Any, ours: Connection, parent: int) -> None:
         return
     while True:
         try:
-            ours.send(hypothesis(decoder, ours.recv_bytes()))
+            ours.send(hypotheses(decoder, ours.recv()))
         except (EOFError, OSError):
             return
 
@@ -163,13 +171,12 @@ class _DecoderProcess:
             self._process.start()
         theirs.close()
 
-    def decode(self, samples: Samples) -> Hypothesis:
+    def decode(self, sounds: list[Samples]) -> list[Hypothesis]:
         import numpy as np
 
-        sound = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2").tobytes()
         try:
-            self._pipe.send_bytes(sound)
-            found: Hypothesis = self._pipe.recv()
+            self._pipe.send([np.rint(np.clip(s, -1.0, 1.0) * 32767).astype("<i2").tobytes() for s in sounds])
+            found: list[Hypothesis] = self._pipe.recv()
         except (EOFError, OSError) as error:
             self._process.join(_STOP_S)
             raise Transient(

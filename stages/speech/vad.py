@@ -7,7 +7,7 @@ to block, so the result does not depend on how the stream is cut into blocks, an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -178,30 +178,27 @@ def pieces(blocks: Iterable[Samples], settings: VadSettings) -> Iterator[Piece]:
         stream.forget(max(0, (spans.open_since * WINDOW if waiting is None else waiting[0]) - pad))
 
 
-def packed(found: Iterable[Piece], max_s: float, max_gap_s: float) -> Iterator[Piece]:
-    """Join neighbours into pieces of at most `max_s` where the silence between is at most `max_gap_s`.
-
-    The gaps become digital silence, so times stay true. For recognisers whose cost is by window, not by second.
-    """
-    import numpy as np
-
-    index = 0
+def grouped(found: Iterable[Piece], max_s: float, max_gap_s: float) -> Iterator[list[Piece]]:
+    """Neighbours in groups of at most `max_s` from first start to last end, no pause inside longer than `max_gap_s`."""
     group: list[Piece] = []
-
-    def joined() -> Piece:
-        parts = [group[0].samples]
-        for before, after in itertools.pairwise(group):
-            parts += [np.zeros(round((after.start_s - before.end_s) * RATE_HZ), np.float32), after.samples]
-        return Piece(index, group[0].start_s, group[-1].end_s, np.concatenate(parts))
-
     for piece in found:
         fits = group and piece.end_s - group[0].start_s <= max_s and piece.start_s - group[-1].end_s <= max_gap_s
         if group and not fits:
-            yield joined()
-            index, group = index + 1, []
+            yield group
+            group = []
         group.append(piece)
     if group:
-        yield joined()
+        yield group
+
+
+def joined(group: Sequence[Piece]) -> Piece:
+    """One piece from a group; the pauses between become digital silence, so times stay true."""
+    import numpy as np
+
+    parts = [group[0].samples]
+    for before, after in itertools.pairwise(group):
+        parts += [np.zeros(round((after.start_s - before.end_s) * RATE_HZ), np.float32), after.samples]
+    return Piece(group[0].index, group[0].start_s, group[-1].end_s, np.concatenate(parts))
 
 
 class _Stream:
