@@ -23,16 +23,17 @@ from msgspec import Meta, Struct
 from stages.artifacts import Probe
 from stages.base import DownloadResult, Report, Task
 from stages.errors import Rejected, Transient
-from stages.fetch import FetchRules, check_url, discard, fetch, need_room
 from stages.folder import JobFolder, fsync
 from stages.media.confined import join_sandboxed, probe_sandboxed
 from stages.media.limits import MediaLimits
 from stages.media.sniff import EXTENSIONS, KNOWN_EXTENSIONS, Container, container_of, describe, read_head
-from stages.video_sites import fetch_page
+from stages.partfile import discard, need_room
 
 _FICLONE = 0x40049409
 """`linux/fs.h`: share the blocks of another file (btrfs, XFS, bcachefs)."""
 _COPY_BYTES = 8 * 2**20
+_PAGE_BYTES = 4 * 2**20
+"""More than a web page has."""
 _COPIED = 0.9
 """Share of the stage's progress that the copy or download is."""
 _FAMILIES: dict[Container, str] = {"mp4": "mp4", "mkv": "matroska", "webm": "matroska", "avi": "avi", "ts": "ts"}
@@ -116,8 +117,13 @@ def run(task: Task, folder: JobFolder, options: Options, report: Report) -> Down
         discard(part)
         return _result(*finished)
 
+    reached = 0.0
+
     def progress(size: int, total: int | None) -> None:
-        report(_COPIED * min(1.0, size / total) if total else 0.0)
+        nonlocal reached
+        # A page may have two files to fetch, one after the other: progress stands still rather than go back.
+        reached = max(reached, _COPIED * min(1.0, size / total) if total else 0.0)
+        report(reached)
 
     source = _unverified(folder)
     try:
@@ -223,6 +229,9 @@ def _write(fd: int, data: memoryview) -> None:
 
 
 def _from_url(url: str, part: Path, options: Options, progress: Callable[[int, int | None], None]) -> str:
+    from stages.fetch import FetchRules, check_url, fetch
+    from stages.video_sites import fetch_page
+
     rules = FetchRules(
         max_bytes=options.max_bytes,
         max_s=options.max_download_s,
@@ -235,7 +244,8 @@ def _from_url(url: str, part: Path, options: Options, progress: Callable[[int, i
     check_url(url)
     pages = part.with_name(".source.pages")
     if not pages.exists():
-        fetched = fetch(url, part, rules, progress)
+        # What may still turn out to be a page is no progress yet.
+        fetched = fetch(url, part, rules, lambda size, total: progress(size, total) if size > _PAGE_BYTES else None)
         head = read_head(part)
         is_page = fetched.content_type in ("text/html", "application/xhtml+xml") or describe(head) == "an HTML page"
         if container_of(head) is not None or not (is_page and options.video_sites):

@@ -23,6 +23,7 @@ from msgspec import Struct
 from stages.address import GuardedBackend
 from stages.errors import Rejected, StageError, Transient
 from stages.folder import publish
+from stages.partfile import discard, need_room, note_path
 
 _SYNC_BYTES = 8 * 2**20
 """Bytes between two fsyncs: what a killed download fetches again at most."""
@@ -87,12 +88,6 @@ def fetch(url: str, part: Path, rules: FetchRules, progress: Callable[[int, int 
             if attempt == _RESUMES or now is None or (had is not None and now.synced_bytes <= had.synced_bytes):
                 raise Transient(f"the download broke off: {error}", "url-broken-off") from error
     raise AssertionError("unreachable")
-
-
-def discard(part: Path) -> None:
-    """Remove a part file and its note."""
-    part.unlink(missing_ok=True)
-    _note_path(part).unlink(missing_ok=True)
 
 
 def _attempt(
@@ -220,18 +215,6 @@ def check_url(url: str) -> httpx.URL:
     return target.copy_with(fragment=None)
 
 
-def need_room(part: Path, size_bytes: int, min_free_bytes: int) -> None:
-    """Raise `Transient` (`disk-full`) unless the disk keeps `min_free_bytes` after `size_bytes` more."""
-    found = os.statvfs(part.parent)
-    free = found.f_bavail * found.f_frsize
-    if free - size_bytes < min_free_bytes:
-        raise Transient(
-            f"the disk has {free / 1e9:.1f} GB free; {max(0, size_bytes) / 1e9:.1f} GB are needed and "
-            f"{min_free_bytes / 1e9:.1f} GB stay in reserve",
-            "disk-full",
-        )
-
-
 def _check_status(response: httpcore.Response, target: httpx.URL) -> None:
     if response.status in (200, 206, 416):
         return
@@ -291,14 +274,10 @@ def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() else None
 
 
-def _note_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
 def _note(part: Path, url: str) -> _Note | None:
     """The part's note, if both are there and belong to `url`."""
     try:
-        note = msgspec.json.decode(_note_path(part).read_bytes(), type=_Note)
+        note = msgspec.json.decode(note_path(part).read_bytes(), type=_Note)
         size = part.stat().st_size
     except (OSError, msgspec.DecodeError):
         return None
@@ -309,7 +288,7 @@ def _sync(file: IO[bytes], part: Path, note: _Note, size: int) -> int:
     """Flush to the disk, then say so in the note; returns `size`."""
     file.flush()
     os.fsync(file.fileno())
-    with publish(_note_path(part)) as hidden:
+    with publish(note_path(part)) as hidden:
         hidden.write_bytes(msgspec.json.encode(msgspec.structs.replace(note, synced_bytes=size)))
     return size
 
