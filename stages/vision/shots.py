@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Thumbnail = NDArray[np.float32]
 THUMBNAIL = (48, 27)
+"""Each of its pixels is the mean of at least 4 x 4 of the picture's: enough to drown noise."""
 NEIGHBOURS = 8
 """Frames before and after a candidate that tell how restless the picture is here; also the delay of the stream."""
 PERSISTENCE = 4
@@ -94,6 +95,8 @@ def mark_cuts(frames: Iterable[F], *, min_shot_s: float) -> Iterator[tuple[F, bo
 
 def is_cut(past: deque[_Entry], entry: _Entry, future: deque[_Entry]) -> bool:
     """Whether `entry` begins a shot, given up to NEIGHBOURS frames on either side."""
+    if entry.change < min(rule.change for rule in RULES):
+        return False
     around = [e.change for e in past] + [e.change for e in list(future)[:NEIGHBOURS]]
     if not around:
         around = [0.0]
@@ -113,7 +116,8 @@ def shrink(image: Picture) -> Thumbnail:
     """(27, 48, 3) luma, blue and red difference of a BGR picture, float32."""
     import cv2
 
-    small = cv2.resize(image, THUMBNAIL, interpolation=cv2.INTER_AREA)
+    step = max(1, min(image.shape[0] // (4 * THUMBNAIL[1]), image.shape[1] // (4 * THUMBNAIL[0])))
+    small = cv2.resize(np.ascontiguousarray(image[::step, ::step]), THUMBNAIL, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2YCrCb), dtype=np.float32)
 
 

@@ -215,17 +215,24 @@ def _confidence(
     heard: tuple[Floats, NDArray[np.bool_]],
     rules: SpeakerRules,
 ) -> float:
-    """0 to 1: how far this mouth's motion stands above the next one's while there was speech, and for how long."""
+    """0 to 1: how far this mouth's motion stands above the next one's while there was speech, for how long, and how
+    well it keeps time with the voice (a mouth that does not counts half; a chewing one does not)."""
     level, speech = heard
     inside = (grid >= turn.start_s) & (grid < turn.end_s)
     spoken = inside & speech
     if not spoken.any():
         return 0.0
     others = [i for i in range(len(activity)) if i != index and alive[i, inside].mean() > 0.2]
+    if not others:
+        return 1.0
     mine = float(activity[index, spoken].mean())
-    rival = max((float(activity[i, spoken].mean()) for i in others), default=0.0)
-    margin = (mine - rival) / (mine + rival + 2 * rules.quiet_motion)
-    margin = 1.0 if not others else max(0.0, margin)
+    rival = max(float(activity[i, spoken].mean()) for i in others)
+    margin = max(0.0, (mine - rival) / (mine + rival + 2 * rules.quiet_motion))
     long_enough = min(1.0, float(spoken.sum()) / GRID_HZ / rules.min_turn_s)
-    trust = 1.0 if np.ptp(level) > 0 else 0.7  # without sound a chewing mouth is a speaking one
-    return margin * long_enough * trust
+    return margin * long_enough * (0.5 + min(0.5, max(0.0, _correlation(activity[index, inside], level[inside]))))
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    """Pearson's, 0 where either is constant."""
+    spread = float(a.std() * b.std())
+    return float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread > 0 else 0.0
