@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from stages.folder import JobFolder, publish
 from stages.media.captions import CaptionRules, Cue, clip_words, make_cues, sentence_ends
 from stages.media.captions_draw import CaptionPainter, CaptionStyle, line_room, text_width
 from stages.media.colour import colour_of, transfer_of
-from stages.media.encode import VideoEncoder, VideoSettings, choose_encoder, clip_writer
+from stages.media.encode import ClipWriter, VideoEncoder, VideoSettings, choose_encoder
 from stages.media.fonts import choose_typeface
 from stages.media.framerate import conform, frame_count, output_rate
 from stages.media.prefetch import prefetched
@@ -166,17 +167,17 @@ class _Job:
         self.notes += self.sound.notes
         self.report(_SOUND_SHARE, "picture")
         settings = VideoSettings(options.preset, options.crf, options.max_bitrate_kbps, options.encoder_threads)
-        cube = self.folder.clip_dir(self.clip) / f".hdr.cube.{part.name}"
+        cube = self.folder.clip_dir(self.clip) / "sdr.cube"
         try:
-            with (
-                prefetched(self._pictures(cube), _PICTURES_AHEAD) as pictures,
-                clip_writer(part, self.rate, self.size, self.encoder, settings, options.audio_kbps) as writer,
-            ):
+            writer = ClipWriter(part, self.rate, self.size, self.encoder, settings, options.audio_kbps)
+            with closing(writer), prefetched(self._pictures(cube), _PICTURES_AHEAD) as pictures:
                 writer.sound(self.sound.packets)
                 for picture in pictures:
                     writer.write(picture)
                     if writer.frames % 8 == 0:
                         self.report(_SOUND_SHARE + _PICTURE_SHARE * writer.frames / self.frames)
+                if writer.frames:
+                    writer.finish()
         finally:
             cube.unlink(missing_ok=True)
         if writer.frames != self.frames:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.artifacts import Word
 from stages.media.captions import Cue, needs_space
@@ -235,11 +235,11 @@ def _draw_state(layout: _Layout, base: Bytes, style: CaptionStyle, texts: list[s
     ImageDraw.Draw(canvas).text(
         layout.spots[active], texts[active], font=layout.font, fill=(*style.highlight, 255), anchor="ls"
     )
-    rgba = np.asarray(canvas)
+    rgba: NDArray[Any] = np.asarray(canvas)
     half = (layout.box[0] // 2, layout.box[1] // 2)
-    small = cv2.resize(rgba, half, interpolation=cv2.INTER_AREA)
-    luma = cv2.transform(rgba, np.array([_RGBA_TO_Y], np.float32))
-    chroma = [cv2.transform(small, np.array([row], np.float32)) for row in (_RGBA_TO_U, _RGBA_TO_V)]
+    small: NDArray[Any] = cv2.resize(rgba, half, interpolation=cv2.INTER_AREA)
+    luma: NDArray[Any] = cv2.transform(rgba, np.array([_RGBA_TO_Y], np.float32))
+    chroma: list[NDArray[Any]] = [cv2.transform(small, np.array([row], np.float32)) for row in (_RGBA_TO_U, _RGBA_TO_V)]
     keep, keep_small = 255 - rgba[:, :, 3], 255 - small[:, :, 3]
     planes = (np.squeeze(luma), np.squeeze(chroma[0]), np.squeeze(chroma[1]))
     return _State(*layout.corner, planes, (np.ascontiguousarray(keep), *(np.ascontiguousarray(keep_small),) * 2))

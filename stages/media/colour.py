@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.artifacts import VideoInfo
+from stages.folder import publish
 from stages.media.tonemap import Transfer, write_cube
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def transfer_of(frame: VideoFrame) -> Transfer | None:
 def colour_of(frame: VideoFrame, video: VideoInfo, cube: Path) -> Colour:
     """Read `frame`'s own tags; what is not tagged is taken as players take it: BT.601 up to 576 lines, else BT.709.
 
-    For HDR the table is written to `cube`, which must live as long as the result is used.
+    For HDR the table is written to `cube` (its name must end so), which must live as long as the result is used.
     """
     transfer = transfer_of(frame)
     guess = "bt2020" if transfer else "bt601" if min(video.width, video.height) <= _SD_HEIGHT else "bt709"
     full = int(frame.color_range) == _FULL or frame.format.name.startswith("yuvj")
     if transfer is not None:
-        write_cube(cube, transfer)
+        with publish(cube) as part:
+            write_cube(part, transfer)
     return Colour(_MATRICES.get(int(frame.colorspace), guess), full, cube if transfer else None)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from stages.base import Device
 from stages.errors import Misconfigured, Transient
 from stages.media.colour import BT709, LIMITED
 
 if TYPE_CHECKING:
-    from av.container import OutputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 AUDIO_RATE_HZ = 48_000
 _PROBE_SIZE = 256
@@ -93,49 +94,70 @@ def try_encoder(encoder: VideoEncoder) -> str | None:
 
 
 class ClipWriter:
-    """An MP4 being written. Video pictures and ready audio packets go in; the file is complete after `clip_writer`."""
+    """An MP4 being written: the soundtrack first, then pictures one by one. Every call may raise `Transient`
+    (`encode-failed`) when the encoder or the disk fails."""
 
-    def __init__(self, container: OutputContainer, rate: Fraction, size: tuple[int, int], encoder: VideoEncoder,
-                 settings: VideoSettings, audio_kbps: int) -> None:  # fmt: skip
-        self._container = container
+    def __init__(
+        self,
+        path: Path,
+        rate: Fraction,
+        size: tuple[int, int],
+        encoder: VideoEncoder,
+        settings: VideoSettings,
+        audio_kbps: int,
+    ) -> None:
+        import av
+
         self._rate = rate
-        stream = container.add_stream(encoder.name, rate=rate, options=encoder.options(settings))  # type: ignore[call-overload]
-        stream.width, stream.height = size
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = 1 / rate
-        context = stream.codec_context
-        context.time_base = 1 / rate
-        context.gop_size = max(1, round(settings.keyframe_s * float(rate)))
-        context.sample_aspect_ratio = Fraction(1, 1)
-        context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = LIMITED
-        if settings.threads:
-            context.thread_count = settings.threads
-        self._video = stream
-        self._audio = container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="stereo")
-        self._audio.codec_context.bit_rate = audio_kbps * 1000
-        self._sound: list[Packet] = []
+        self._encoder = encoder.name
         self.frames = 0
+        self._sound: deque[Packet[Any]] = deque()
+        with self._explained():
+            self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+            added = self._container.add_stream(encoder.name, rate=rate, options=encoder.options(settings))
+            self._video = stream = cast("VideoStream", added)
+            stream.width, stream.height = size
+            stream.pix_fmt = "yuv420p"
+            stream.time_base = 1 / rate
+            context = stream.codec_context
+            context.time_base = 1 / rate
+            context.gop_size = max(1, round(settings.keyframe_s * float(rate)))
+            context.sample_aspect_ratio = Fraction(1, 1)
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.color_range = LIMITED
+            if settings.threads:
+                context.thread_count = settings.threads
+            self._audio = self._container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="stereo")
+            self._audio.codec_context.bit_rate = audio_kbps * 1000
 
-    def sound(self, packets: list[Packet]) -> None:
+    def sound(self, packets: list[Packet[Any]]) -> None:
         """The whole soundtrack as `stages.media.soundtrack.encode_aac` made it; call before the first picture."""
-        self._sound = list(packets)
+        self._sound = deque(packets)
 
     def write(self, picture: VideoFrame) -> None:
         """The next picture, yuv420p, BT.709 limited."""
         picture.pts = self.frames
         picture.time_base = 1 / self._rate
         picture.colorspace, picture.color_range = BT709, LIMITED
+        with self._explained():
+            self._mux(self._video.encode(picture))
         self.frames += 1
-        self._mux(self._video.encode(picture))
 
     def finish(self) -> None:
-        self._mux(self._video.encode(None))
-        self._feed(None)
+        """Write what the encoder still holds, the index, and the index again in front."""
+        with self._explained():
+            self._mux(self._video.encode(None))
+            self._feed(None)
+            self._container.close()
 
-    def _mux(self, packets: list[Packet]) -> None:
+    def close(self) -> None:
+        """Let go of the file; after `finish` nothing, else it stays incomplete."""
+        with suppress(OSError, ValueError):
+            self._container.close()
+
+    def _mux(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
-            if packet.pts is not None and packet.time_base is not None:
+            if packet.pts is not None:
                 self._feed(float(packet.pts * packet.time_base))
             self._container.mux(packet)
 
@@ -143,38 +165,28 @@ class ClipWriter:
         """Sound up to `until_s`, so that neither stream runs ahead in the file."""
         while self._sound:
             packet = self._sound[0]
-            assert packet.pts is not None
-            assert packet.time_base is not None
-            if until_s is not None and float(packet.pts * packet.time_base) > until_s:
+            if until_s is not None and float((packet.pts or 0) * packet.time_base) > until_s:
                 return
             packet.stream = self._audio
-            self._container.mux(packet)
-            self._sound.pop(0)
+            self._container.mux(self._sound.popleft())
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        import av
 
-@contextmanager
-def clip_writer(path: Path, rate: Fraction, size: tuple[int, int], encoder: VideoEncoder, settings: VideoSettings,
-                audio_kbps: int) -> Iterator[ClipWriter]:  # fmt: skip
-    """Yield a writer to `path`; on a clean exit the index lies in front of the media (faststart).
-
-    Raises `Transient` (`encode-failed`) when the encoder or the disk fails.
-    """
-    import av
-
-    try:
-        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            writer = ClipWriter(container, rate, size, encoder, settings, audio_kbps)
-            yield writer
-            writer.finish()
-    except av.error.FFmpegError as error:
-        raise Transient(f"encoding the clip with {encoder.name} failed: {error}", "encode-failed") from error
+        try:
+            yield
+        except (av.error.FFmpegError, OSError) as error:
+            raise Transient(f"encoding the clip with {self._encoder} failed: {error}", "encode-failed") from error
 
 
 def _x264_options(settings: VideoSettings) -> dict[str, str]:
+    """`profile` only caps; the 8x8 transform, which the fastest preset leaves out, is what makes a stream High."""
     return {
         "preset": settings.preset,
         "crf": str(settings.crf),
         "profile": "high",
+        "8x8dct": "1",
         "maxrate": f"{settings.max_bitrate_kbps}k",
         "bufsize": f"{2 * settings.max_bitrate_kbps}k",
     }

@@ -101,7 +101,7 @@ def _candidates(configured: Path | None) -> Iterator[Typeface]:
 
 def _packaged() -> Iterator[Typeface]:
     try:
-        import fontpkg
+        import fontpkg  # type: ignore[import-untyped]
     except ImportError:
         return
     for family, weight in _PACKAGED:

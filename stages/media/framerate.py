@@ -21,6 +21,9 @@ _MIN_RATE = Fraction(23)
 _CLOSE = 0.005
 """Relative distance within which a measured rate means the nearest standard one; 23.976 and 24 are 0.001 apart."""
 
+_TIE_S = 1e-6
+"""A picture exactly half a frame late belongs to the next one, whatever the rounding."""
+
 
 def output_rate(video: VideoInfo) -> Fraction:
     """The constant rate to deliver a source of this kind at.
@@ -62,7 +65,7 @@ def conform(
         return
     following: Frame[Any] | None = next(source, None)
     for k in range(count):
-        latest_s = start_s + (k + 0.5) / float(rate)
+        latest_s = start_s + (k + 0.5) / float(rate) - _TIE_S
         while following is not None and following.t_s <= latest_s:
             current, following = following, next(source, None)
         yield k, current

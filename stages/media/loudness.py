@@ -24,7 +24,8 @@ _CHUNK = 48_000
 _OVERSAMPLING = 4
 _LIMITER_ROUNDS = 4
 _CLOSE_LU = 0.2
-_MAX_LIMITING_DB = 15.0
+_MAX_LIMITING_DB = 20.0
+"""A peak that needs more than this is a click or a crash: the clip may then stay softer than its target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +100,15 @@ def normalise(
     gain_db = target_lufs - found.integrated_lufs
     if found.true_peak_dbtp + gain_db <= ceiling_dbtp:
         return samples * np.float32(10 ** (gain_db / 20)), None
-    limited = samples
-    over_db = 0.0
+    most_db = ceiling_dbtp - found.true_peak_dbtp + _MAX_LIMITING_DB
     for _ in range(_LIMITER_ROUNDS):
-        over_db = found.true_peak_dbtp + gain_db - ceiling_dbtp
+        gain_db = min(gain_db, most_db)
         limited = limit(samples * np.float32(10 ** (gain_db / 20)), rate_hz, ceiling_dbtp)
         short_db = target_lufs - integrated(limited, rate_hz)
-        if abs(short_db) <= _CLOSE_LU or over_db + short_db > _MAX_LIMITING_DB:
+        if abs(short_db) <= _CLOSE_LU or (short_db > 0 and gain_db == most_db):
             break
         gain_db += short_db
+    over_db = found.true_peak_dbtp + gain_db - ceiling_dbtp
     return limited, f"loudness: peaks limited by up to {over_db:.1f} dB to reach {target_lufs:g} LUFS"
 
 
@@ -163,7 +164,7 @@ def _block_peaks(samples: Samples, rate_hz: int, floor: float) -> NDArray[np.flo
 
     block = _block(rate_hz)
     padded = np.pad(samples, ((0, -len(samples) % block), (0, 0)))
-    peaks = np.abs(padded).max(axis=1).reshape(-1, block).max(axis=1).astype(np.float64)
+    peaks: NDArray[np.float64] = np.abs(padded).max(axis=1).reshape(-1, block).max(axis=1).astype(np.float64)
     loud = np.flatnonzero(peaks >= floor)
     margin = 16
     edged = np.pad(padded, ((margin, margin), (0, 0)))

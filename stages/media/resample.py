@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.artifacts import VideoInfo
 from stages.media.colour import Colour
@@ -36,7 +36,7 @@ _TAPS = 8
 _GRAPHS = 24
 """Filter graphs kept: one for a pane that keeps its size, more only while a window zooms."""
 _TURN = {0: (), 90: ("transpose=clock",), 180: ("hflip", "vflip"), 270: ("transpose=cclock",)}
-_FLAGS = "bicubic+accurate_rnd+full_chroma_int"
+FLAGS = "bicubic+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ def still_span(start: float, length: float, size: int, out: int) -> Span:
         if at < 0:
             break
         reach = start + length - at
-        lengths = {size - at} if reach > (size - at) // 2 * 2 else _even_from(reach, size - at)
+        lengths = {size - at} if reach > (size - at) // 2 * 2 else _lengths(reach, size - at, 0)
         for span in lengths:
             scaled = round(span * factor / 2) * 2
             real = scaled / span
@@ -176,16 +176,19 @@ def moving_span(start: float, length: float, size: int, out: int) -> Span:
     factor = out / length
     if length >= size - 0.01:
         return Span(0, size, out, 0.0)
-    candidates = [s for s in _even_from(length + 4, size) if round(s * factor) >= out]
+    candidates = [s for s in _lengths(length + 4, size, size % 2) if round(s * factor) >= out]
     span = min(candidates, key=lambda s: (round(abs(round(s * factor / 2) * 2 / (s * factor) - 1.0) * out, 2), s))
     at = min(max((int(start) - 1) // 2 * 2, 0), (size - span) // 2 * 2)
     scaled = max(out, round(span * factor / 2) * 2)
     return Span(at, span, scaled, min(max((start - at) * scaled / span, 0.0), float(scaled - out)))
 
 
-def _even_from(least: float, most: int) -> list[int]:
-    """Even lengths from `least` on, `_SPREAD` of them, all within `most`; `most` itself when none fits."""
-    first = -(-int(-(-least // 1)) // 2) * 2
+def _lengths(least: float, most: int, odd: int) -> list[int]:
+    """Lengths from `least` on, `_SPREAD` of them, all within `most` and odd or even as asked; `most` when none fits.
+
+    Odd ones end flush with an odd picture's last column from an even start.
+    """
+    first = -(-int(-(-least // 1) - odd) // 2) * 2 + odd
     return [n for n in range(first, first + 2 * _SPREAD, 2) if n <= most] or [most]
 
 
@@ -217,7 +220,7 @@ class _Graph:
             self._corner = (across.start, down.start)
             self._crop = graph.add("crop", f"{across.length}:{down.length}:{across.start}:{down.start}:exact=1")
             chain.append(self._crop)
-        size = f"{across.scaled}:{down.scaled}:flags={_FLAGS}"
+        size = f"{across.scaled}:{down.scaled}:flags={FLAGS}"
         reading = f"in_color_matrix={colour.matrix}:in_range={'full' if colour.full_range else 'limited'}"
         writing = "out_color_matrix=bt709:out_range=limited"
         if colour.cube is None:
@@ -226,7 +229,7 @@ class _Graph:
             chain.append(graph.add("scale", f"{size}:{reading}:out_range=full"))
             chain.append(graph.add("format", "gbrp10le"))
             chain.append(graph.add("lut3d", file=str(colour.cube), interp="tetrahedral"))
-            chain.append(graph.add("scale", f"flags={_FLAGS}:{writing}"))
+            chain.append(graph.add("scale", f"flags={FLAGS}:{writing}"))
         chain.append(graph.add("format", "yuv420p"))
         for step in tail:
             name, _, args = step.partition("=")
@@ -258,7 +261,7 @@ def planes_of(frame: VideoFrame) -> tuple[Plane, Plane, Plane]:
 
     views = []
     for plane in frame.planes:
-        rows = np.frombuffer(plane, np.uint8)[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8)[: plane.height * plane.line_size].reshape(plane.height, -1)
         views.append(rows[:, : plane.width])
     return views[0], views[1], views[2]
 
@@ -284,7 +287,7 @@ def _shift(source: Plane, target: Plane, across: float, down: float) -> None:
     x, y = int(across), int(down)
     margin = _TAPS // 2
     top, left = max(0, y - margin), max(0, x - margin)
-    part = source[top : y + rows + margin, left : x + columns + margin]
+    part: NDArray[Any] = source[top : y + rows + margin, left : x + columns + margin]
     for axis, fraction in ((1, across - x), (0, down - y)):
         if fraction < 0.01:
             continue

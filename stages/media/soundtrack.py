@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.artifacts import Probe
 from stages.media.audio import read_audio
@@ -36,7 +36,7 @@ class LoudnessTarget:
 
 @dataclass(frozen=True, slots=True)
 class Soundtrack:
-    packets: list[Packet]
+    packets: list[Packet[Any]]
     """AAC-LC, 48 kHz stereo; the first one starts 1,024 samples before 0, the encoder's priming."""
     loudness: Loudness | None
     """Measured on the decoded packets; None when the source has no sound."""
@@ -93,7 +93,7 @@ def fade(samples: Samples, rate_hz: int, seconds: float) -> None:
     samples[-count:] *= ramp[::-1]
 
 
-def encode_aac(samples: Samples, kbps: int) -> list[Packet]:
+def encode_aac(samples: Samples, kbps: int) -> list[Packet[Any]]:
     """AAC-LC packets of float `samples` (n, 2) at 48 kHz; packet times count samples, the first is negative."""
     import av
     import numpy as np
@@ -105,7 +105,7 @@ def encode_aac(samples: Samples, kbps: int) -> list[Packet]:
     context.format = "fltp"
     context.bit_rate = kbps * 1000
     planar = np.ascontiguousarray(samples.T)
-    packets: list[Packet] = []
+    packets: list[Packet[Any]] = []
     for at in range(0, planar.shape[1], _AAC_FRAME):
         part = np.ascontiguousarray(planar[:, at : at + _AAC_FRAME])
         frame = AudioFrame.from_ndarray(part, format="fltp", layout="stereo")
@@ -115,7 +115,7 @@ def encode_aac(samples: Samples, kbps: int) -> list[Packet]:
     return packets + context.encode(None)
 
 
-def decode_aac(packets: list[Packet], total: int) -> Samples:
+def decode_aac(packets: list[Packet[Any]], total: int) -> Samples:
     """What a player makes of `packets`: `total` samples (n, 2) from time 0 on."""
     import av
     import numpy as np

@@ -59,7 +59,9 @@ class ThumbnailPicker:
         """Write the best picture as JPEG; at least one must have been offered."""
         assert self._best is not None
         self._best.colorspace = BT709
-        image = self._best.to_image(src_colorspace="ITU709", dst_colorspace="ITU601", interpolation="BICUBIC")
+        image = self._best.to_image(  # type: ignore[no-untyped-call]
+            src_colorspace="ITU709", dst_colorspace="ITU601", interpolation="BICUBIC"
+        )
         image.save(path, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, optimize=True)
 
     def _rate(self, picture: VideoFrame, t_s: float, placements: Sequence[Placement]) -> float:
@@ -97,7 +99,7 @@ class ThumbnailPicker:
             eyes = face[rows // 4 : rows // 2, columns // 8 : columns - columns // 8]
             open_eyes = min(1.0, float(eyes.std()) / (float(face.std()) + 1.0))
             size = min(1.0, columns / luma.shape[1] / _GOOD_FACE_SHARE)
-            return box.score * size + _sharpness(face) + open_eyes
+            return float(box.score * size + _sharpness(face) + open_eyes)
         return None
 
 
