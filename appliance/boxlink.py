@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ from msgspec import Struct
 from appliance.config import Config, config_digest
 from appliance.errors import BoxAlreadyRunning, BoxNotRunning
 from appliance.supervisor.lock import box_pid
-from bus.connection import Bus
+from bus.connection import Bus, BusSettings
 from bus.roles import Role
 from bus.server import credentials
 from stages.folder import publish
@@ -42,9 +43,13 @@ def write_box_file(config: Config) -> None:
 
 async def connect(config: Config, role: Role = "cli") -> Bus:
     """A connection to the running box. Raises `BoxNotRunning` when there is none."""
-    if config.bus.url is None and box_pid(config.data_dir) is None:
+    return await Bus.connect(await asyncio.to_thread(_settings, config, role), timeout_s=CONNECT_TIMEOUT_S)
+
+
+def _settings(config: Config, role: Role) -> BusSettings:
+    if box_pid(config.data_dir) is None:
         raise BoxNotRunning(f"no box runs on {config.data_dir}: start one with `appliance up`")
-    return await Bus.connect(credentials(config.data_dir, role), timeout_s=CONNECT_TIMEOUT_S)
+    return credentials(config.data_dir, role)
 
 
 @dataclass(frozen=True)

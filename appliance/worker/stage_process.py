@@ -17,6 +17,14 @@ from appliance.parent import PARENT_PID_VARIABLE
 from appliance.worker.protocol import MAX_LINE_BYTES, Done, Failed, Progress, StageRequest, decoder
 from stages.base import RESULTS, StageResult
 
+QUIET_LIBRARIES = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "YOLO_OFFLINE": "true",
+}
+"""No library of a stage reports home or fetches anything by itself."""
+
 
 class StageFailed(Exception):
     """The child did not deliver; `.failure` says why in words for people."""
@@ -48,7 +56,7 @@ class StageProcess:
         self._on_progress = on_progress
 
     async def run(self) -> StageResult:
-        environment = {**os.environ, PARENT_PID_VARIABLE: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, **QUIET_LIBRARIES, PARENT_PID_VARIABLE: str(os.getpid())}
         log = await asyncio.to_thread(self._log.open, "ab")
         try:
             process = await asyncio.create_subprocess_exec(

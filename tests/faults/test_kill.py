@@ -25,7 +25,7 @@ from appliance.store.schema import PROJECTED
 from bus.connection import Bus
 from bus.deadletters import list_dead_letters
 from bus.errors import BusError
-from bus.events import STAGES, JobOptions, StageName, StageStarted
+from bus.events import STAGES, JobOptions, JobSource, StageName, StageStarted
 from tests.faults.harness import RealBox, check_invariants, facts_of, history, job_states, wait_for_end
 from tests.media.maker import Spec, make
 
@@ -40,9 +40,9 @@ RECOVERY_LIMIT_S = 10.0
 
 
 @pytest.fixture(scope="module")
-def video() -> Path:
+def source() -> JobSource:
     path, _ = make(Spec(seconds=8.0, width=320, height=180, scenes=("seated", "pair")))
-    return path
+    return source_of(str(path))
 
 
 @pytest.fixture(scope="module")
@@ -143,9 +143,8 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
         sys.stdout.flush()
 
 
-async def test_random_kills(box: RealBox, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_random_kills(box: RealBox, source: JobSource, capsys: pytest.CaptureFixture[str]) -> None:
     dice = random.Random(SEED)
-    source = source_of(str(video))
     recoveries: list[float] = []
     tell(capsys, f"\n{TRIALS} kill trials, CHAOS_SEED={SEED}")
     for number in range(TRIALS):
@@ -171,8 +170,7 @@ async def test_random_kills(box: RealBox, video: Path, capsys: pytest.CaptureFix
     assert ranked[max(0, round(len(ranked) * 0.99) - 1)] <= RECOVERY_LIMIT_S
 
 
-async def test_poison_is_given_up_with_its_reason_and_neighbours_finish(box: RealBox, video: Path) -> None:
-    source = source_of(str(video))
+async def test_poison_is_given_up_with_its_reason_and_neighbours_finish(box: RealBox, source: JobSource) -> None:
     async with box.bus() as bus:
         poison = await create_job(bus, source, OPTIONS)
         neighbour = await create_job(bus, source, OPTIONS)
@@ -198,11 +196,11 @@ async def _kill_each_attempt(box: RealBox, bus: Bus, job: str) -> None:
             await asyncio.to_thread(box.kill, "appliance.worker", "transcribe")
 
 
-async def test_cancel_kills_the_running_stage_and_leaves_no_part(box: RealBox, video: Path) -> None:
+async def test_cancel_kills_the_running_stage_and_leaves_no_part(box: RealBox, source: JobSource) -> None:
     from appliance.intake import cancel_job
 
     async with box.bus() as bus:
-        job = await create_job(bus, source_of(str(video)), OPTIONS)
+        job = await create_job(bus, source, OPTIONS)
         await started(bus, job, "cut")
         assert await cancel_job(bus, job, by="test")
         assert not await cancel_job(bus, job, by="test")
