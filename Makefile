@@ -58,9 +58,10 @@ bench: setup ## Measure: make bench [WHAT="cut pipeline bus"]
 fuzz: setup ## Property tests at length
 	$(BIN)/python -m pytest $(TESTS) -m "not slow and not faults" --hypothesis-profile fuzz --timeout 1800
 
-docs: setup ## Make appliance.yaml and docs/CONFIGURATION.md again from the code
-	$(BIN)/python -m appliance.config --template > appliance.yaml.new && mv appliance.yaml.new appliance.yaml
-	$(BIN)/python -m appliance.config --reference > docs/CONFIGURATION.md.new && mv docs/CONFIGURATION.md.new docs/CONFIGURATION.md
+docs: setup ## Make appliance.yaml, docs/CONFIGURATION.md and docs/CLI.md again from the code
+	$(BIN)/python -m appliance.config --template > .new && mv .new appliance.yaml
+	$(BIN)/python -m appliance.config --reference > .new && mv .new docs/CONFIGURATION.md
+	$(BIN)/python -m appliance.cli.reference > .new && mv .new docs/CLI.md
 
 lock: ## Make requirements.lock again (maintainers; needs uv)
 	uv pip compile pyproject.toml --extra dev --extra youtube --universal --python-version 3.11 --generate-hashes \

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -15,25 +14,12 @@ from click.testing import CliRunner, Result
 
 from appliance import cli
 from appliance.cli import COMMANDS, main
+from appliance.cli.reference import every_command, reference
 from appliance.errors import ApplianceError, BoxNotRunning, IntakeRefused
 from bus.errors import BusUnavailable
 from stages.errors import Rejected
 
 HEAVY = ("numpy", "cv2", "av", "scipy", "ctranslate2", "faster_whisper", "nats", "httpx", "litestar", "rich", "redis")
-
-
-def every_command() -> Iterator[tuple[str, click.Command]]:
-    """`appliance`, and every command below it, with its full name."""
-    todo: list[tuple[str, click.Command]] = [("appliance", main)]
-    while todo:
-        name, command = todo.pop(0)
-        yield name, command
-        if isinstance(command, click.Group):
-            with click.Context(command) as context:
-                for below in command.list_commands(context):
-                    found = command.get_command(context, below)
-                    assert found is not None
-                    todo.append((f"{name} {below}", found))
 
 
 def appliance(*argv: str, env: dict[str, str | None] | None = None) -> Result:
@@ -138,3 +124,8 @@ def test_config_show_template_is_a_configuration() -> None:
 
 def test_version() -> None:
     assert appliance("--version").output.startswith("appliance 0.")
+
+
+def test_the_written_reference_is_that_of_the_commands() -> None:
+    page = Path(__file__).parents[3] / "docs" / "CLI.md"
+    assert page.read_text() == reference(), "run `make docs` and commit docs/CLI.md"
