@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 
-from tests.media.speech import RATE_HZ, Samples
+from tests.media.speech import RATE_HZ, Samples, resample
 
 if TYPE_CHECKING:
     from tests.media.maker import Spec
@@ -125,9 +125,7 @@ def _audio(spec: Spec, out: Any) -> Any:
 def _sound(spec: Spec, voice: Samples) -> Iterator[av.AudioFrame]:
     """Frames from `audio_late_s` on; in 5.1 the voice is in the centre over faint noise elsewhere."""
     if spec.audio_rate_hz != RATE_HZ:
-        from scipy.signal import resample_poly
-
-        voice = np.asarray(resample_poly(voice, spec.audio_rate_hz, RATE_HZ), np.float32)
+        voice = resample(voice, RATE_HZ, spec.audio_rate_hz)
     rate = spec.audio_rate_hz
     noise = np.random.default_rng(spec.seed).normal(0, 0.0005, len(voice)).astype(np.float32)
     voice = voice + noise

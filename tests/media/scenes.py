@@ -64,25 +64,23 @@ class Painter:
 
         scale = placed.face_height / _FACE[3]
         level = min(_MOUTHS - 1, max(0, round(placed.mouth * (_MOUTHS - 1))))
-        colour, alpha = sprite(placed.person, level, round(scale, 4))
+        figure = sprite(placed.person, level, round(scale, 4))
         face_x, face_y = _face_in_cut(placed.person)
         left = placed.centre_x - (face_x + _FACE[2] / 2) * scale
         top = placed.centre_y - (face_y + _FACE[3] / 2) * scale
         box = (left + face_x * scale, top + face_y * scale, _FACE[2] * scale, _FACE[3] * scale)
 
         x0, y0 = math.floor(left), math.floor(top)
-        size = (colour.shape[1] + 1, colour.shape[0] + 1)
-        shift: Any = np.array([[1, 0, left - x0], [0, 1, top - y0]], np.float32)
-        colour = _u8(cv2.warpAffine(colour, shift, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-        alpha = _u8(cv2.warpAffine(alpha, shift, size, flags=cv2.INTER_LINEAR))[..., None]
+        size = (figure.shape[1] + 1, figure.shape[0] + 1)
         bottom = self.height - (strip_height(self.height) if self.strip else 0)
         ax, ay = max(0, x0), max(0, y0)
         bx, by = min(self.width, x0 + size[0]), min(bottom, y0 + size[1])
         if ax < bx and ay < by:
-            part = np.s_[ay - y0 : by - y0, ax - x0 : bx - x0]
-            under = self._canvas[ay:by, ax:bx].astype(np.uint16)
-            a = alpha[part].astype(np.uint16)
-            self._canvas[ay:by, ax:bx] = ((colour[part] * a + under * (255 - a)) // 255).astype(np.uint8)
+            shift: Any = np.array([[1, 0, left - ax], [0, 1, top - ay]], np.float32)
+            over = cv2.warpAffine(figure, shift, (bx - ax, by - ay), flags=cv2.INTER_LINEAR)
+            see_through = cv2.bitwise_not(cv2.cvtColor(over[..., 3], cv2.COLOR_GRAY2RGB))
+            under = cv2.multiply(self._canvas[ay:by, ax:bx], see_through, scale=1 / 255)
+            self._canvas[ay:by, ax:bx] = cv2.add(under, cv2.cvtColor(over, cv2.COLOR_RGBA2RGB))
             self._dirty.append((ax, ay, bx, by))
         return box
 
@@ -125,8 +123,8 @@ def draw_strip(picture: Picture) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def sprite(person: int, mouth: int, scale: float) -> tuple[Picture, Picture]:
-    """Colour (h, w, 3) and alpha (h, w) of a person with the mouth at one of eight openings."""
+def sprite(person: int, mouth: int, scale: float) -> Picture:
+    """A person with the mouth at one of eight openings: colours times alpha, and alpha, (h, w, 4)."""
     import cv2
 
     colour, alpha = _cut_out(person)
@@ -140,8 +138,9 @@ def sprite(person: int, mouth: int, scale: float) -> tuple[Picture, Picture]:
         cover = np.clip(cv2.GaussianBlur(lips, (0, 0), 1.2), 0, 1)[..., None]
         colour = np.round(colour * (1 - cover) + np.array([52, 14, 16], np.float32) * cover).astype(np.uint8)
     size = (max(2, round(colour.shape[1] * scale)), max(2, round(colour.shape[0] * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return _u8(cv2.resize(colour, size, interpolation=how)), _u8(cv2.resize(alpha, size, interpolation=how))
+    share = alpha[..., None].astype(np.float32) / 255
+    figure = np.concatenate([np.round(colour * share), alpha[..., None]], axis=2).astype(np.uint8)
+    return _u8(cv2.resize(figure, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
 
 
 @functools.cache

@@ -111,7 +111,7 @@ def _espeak(text: str, person: int) -> Spoken:
         end = begin + int(loud[-1]) + 1 if len(loud) else limit
         words += _shared_out(tokens[token:following], begin / rate_hz, end / rate_hz)
     last = round(words[-1][2] * rate_hz)
-    return Spoken(_resample(raw[:last], rate_hz), tuple(words), real=True)
+    return Spoken(resample(raw[:last], rate_hz, RATE_HZ), tuple(words), real=True)
 
 
 def _shared_out(tokens: list[str], start_s: float, end_s: float) -> list[tuple[str, float, float]]:
@@ -125,10 +125,15 @@ def _shared_out(tokens: list[str], start_s: float, end_s: float) -> list[tuple[s
     return words
 
 
-def _resample(samples: Samples, rate_hz: int) -> Samples:
-    from scipy.signal import resample_poly
+def resample(samples: Samples, rate_hz: int, to_hz: int) -> Samples:
+    """Mono samples at another rate, same length in time."""
+    import av
 
-    return np.asarray(resample_poly(samples, RATE_HZ // 150, rate_hz // 150), np.float32)
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="fltp", layout="mono")
+    frame.sample_rate = rate_hz
+    turn = av.AudioResampler(format="fltp", layout="mono", rate=to_hz)
+    pieces = [piece.to_ndarray()[0] for piece in [*turn.resample(frame), *turn.resample(None)]]
+    return np.concatenate(pieces).astype(np.float32)
 
 
 def _babble(text: str, person: int) -> Spoken:
