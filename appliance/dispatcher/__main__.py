@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from bus.server import credentials
-
 from appliance.config import Config
 from appliance.dispatcher.service import Dispatcher
 from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, until_stopped
 from appliance.store.writer import Writer
 from bus.connection import Bus
+from bus.server import credentials
 
 
 async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
