@@ -49,7 +49,7 @@ class SandboxPolicy:
     max_open_files: int = 256
     network: bool = False
     gpu: bool = False
-    """Opens NVIDIA's devices, /sys and /proc for reading, and allows programs."""
+    """Where the machine has NVIDIA devices: opens them, /sys and /proc for reading, and allows programs."""
     programs: bool = False
     """Whether it may start other programs (those of the system and of the interpreter's folder)."""
 
@@ -145,20 +145,21 @@ def _leave_network() -> None:
 
 
 def _confine(policy: SandboxPolicy) -> str:
-    library = landlock.RUN if policy.programs or policy.gpu else landlock.READ
+    cards = sorted(Path("/dev").glob("nvidia*")) if policy.gpu else []
+    library = landlock.RUN if policy.programs or cards else landlock.READ
     rules = [(Path(p), library) for p in _SYSTEM_READ]
     rules += [(p, library) for p in interpreter_paths()]
     rules += [(Path("/dev/null"), landlock.DEVICE)]
     rules += [(p, landlock.READ) for p in policy.read]
     rules += [(p, landlock.WRITE) for p in policy.write]
-    if policy.programs or policy.gpu:
+    if policy.programs or cards:
         rules += [(Path(p), landlock.RUN) for p in ("/bin", "/usr/bin", "/usr/local/bin", Path(sys.executable).parent)]
         rules += [(Path(os.path.realpath(sys.executable)).parent, landlock.RUN)]
     if policy.network:
         rules += [(Path(p), landlock.READ) for p in _NETWORK_READ]
-    if policy.gpu:
+    if cards:
         rules += [(Path(p), landlock.READ) for p in _GPU_READ]
-        rules += [(p, landlock.DEVICE) for p in Path("/dev").glob("nvidia*")]
+        rules += [(p, landlock.DEVICE) for p in cards]
     version = landlock.restrict(rules, tcp=policy.network)
     return f"(ABI {version}{'' if version >= 4 or policy.network else ', without TCP'})"
 

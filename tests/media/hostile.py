@@ -99,7 +99,7 @@ def corpus(folder: Path, port: int) -> list[Hostile]:
     add("png-16k-hidden.mov", _wrap("png", _gray_png(16384), 64, 64, "mov"), big)
     add("mjpeg-16k.mkv", _wrap("mjpeg", _jpeg_claiming(16000, 16000), 64, 64), "picture-too-large broken")
     add("vp8-16k.webm", _wrap("libvpx", _vp8_claiming(16383, 16383), 64, 64, "webm"), "picture-too-large broken")
-    add("h264-16k.ts", _wrap("libx264", _h264_claiming(1024, 1024), 64, 64, "mpegts"), "picture-too-large broken")
+    add("h264-12k.ts", _wrap("libx264", _h264_claiming(750, 750), 64, 64, "mpegts"), "picture-too-large broken")
     add(
         "streams.mkv",
         _many_streams(40),
