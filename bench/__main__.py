@@ -1,4 +1,4 @@
-"""`python -m bench [bus projection cut pipeline]`: run the named benchmarks, or all. Exit 1 if one misses its target."""
+"""`python -m bench [bus projection cut pipeline]`: run the named benchmarks, or all. Exit 1 if one misses."""
 
 from __future__ import annotations
 
