@@ -140,6 +140,13 @@ async def stored_sequence(wire: Wire, message: Outgoing, timeout_s: float) -> in
     return ack.seq
 
 
+async def _first_of_batch(wire: Wire, messages: Sequence[Outgoing], timeout_s: float) -> int | None:
+    """Where an unguarded batch of these messages is stored, None when it is not (as one)."""
+    first = await stored_sequence(wire, messages[0], timeout_s)
+    last = await stored_sequence(wire, messages[-1], timeout_s)
+    return first if first is not None and last == first + len(messages) - 1 else None
+
+
 async def commit_once(
     wire: Wire,
     messages: Sequence[Outgoing],
@@ -151,23 +158,21 @@ async def commit_once(
 
     Raises Stale when somebody else wrote first, Duplicate when some of the ids are stored but not as this commit.
     """
-    ours = messages[0].headers[Header.MSG_ID.value]
     try:
         ack = await send(wire, messages, expect, timeout_s)
-    except Stale:
+    except (Stale, Refused) as refusal:
+        if isinstance(refusal, Refused) and refusal.refusal.err_code != ERR_DUPLICATE_IN_BATCH:
+            raise
         if expect is not None:
             won = await first_after(expect.filter, expect.last_seq)
-            if won is not None and won.message_id == ours:
-                return Committed(won.seq, won.seq + len(messages) - 1)
-        raise
-    except Refused as refused:
-        if refused.refusal.err_code != ERR_DUPLICATE_IN_BATCH:
+            first = won.seq if won is not None and won.message_id == messages[0].headers[Header.MSG_ID.value] else None
+        else:
+            first = await _first_of_batch(wire, messages, timeout_s)
+        if first is not None:
+            return Committed(first, first + len(messages) - 1)
+        if isinstance(refusal, Stale):
             raise
-        first = await stored_sequence(wire, messages[0], timeout_s)
-        last = await stored_sequence(wire, messages[-1], timeout_s)
-        if first is not None and last == first + len(messages) - 1:
-            return Committed(first, last)
-        raise Duplicate(f"{messages[0].subject}: an id of this commit is already stored by another one") from refused
+        raise Duplicate(f"{messages[0].subject}: an id of this commit is already stored by another one") from refusal
     if len(messages) == 1:
         return Committed(ack.seq, ack.seq)
     return Committed(ack.seq - len(messages) + 1, ack.seq)

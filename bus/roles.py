@@ -15,7 +15,7 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 from bus.events import STAGES
-from bus.streams import ADVISORY_READER, DLQ, EVENTS, TELEMETRY, WORKERS_PREFIX, WORKERS_STREAM
+from bus.streams import ADVISORY, ADVISORY_READER, DLQ, EVENTS, TELEMETRY, WORKERS_PREFIX, WORKERS_STREAM
 
 Role = Literal["supervisor", "dispatcher", "worker", "web", "monitor", "cli", "tap"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -45,7 +45,10 @@ _TAKE_WORK = (
     *_api(*(f"CONSUMER.CREATE.{EVENTS}.{stage}.cmd.{stage}.>" for stage in STAGES)),
     f"$JS.ACK.{EVENTS}.>",
 )
-_TAKE_ADVISORIES = (*_api(f"CONSUMER.MSG.NEXT.{DLQ}.{ADVISORY_READER}"), f"$JS.ACK.{DLQ}.>")
+_TAKE_ADVISORIES = (
+    *_api(f"CONSUMER.MSG.NEXT.{DLQ}.{ADVISORY_READER}", f"CONSUMER.CREATE.{DLQ}.{ADVISORY_READER}.{ADVISORY}.>"),
+    f"$JS.ACK.{DLQ}.>",
+)
 _REGISTER = (f"{WORKERS_PREFIX}>",)
 _PURGE = _api(f"STREAM.PURGE.{EVENTS}")
 

@@ -20,6 +20,7 @@ import shutil
 import socket
 import subprocess
 import sysconfig
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ _MAX_CONNECTIONS = 256
 _PICK_PORTS = range(20_000, 32_000)
 """Below the ports that the kernel hands to outgoing connections, so a restart finds its port free."""
 _CHECK_TIMEOUT_S = 20
+_DYING_S = 3.0
 _CONFIG = """\
 # Written by the appliance at each start; change its configuration instead.
 server_name: "{name}"
@@ -197,13 +199,37 @@ def _pick_port(kept: int) -> int:
     raise ServerStartError(f"no free port on {HOST} between {_PICK_PORTS.start} and {_PICK_PORTS.stop}")
 
 
+def _refuse_a_second_server(kept: _Secrets) -> None:
+    """Two servers on one store would ruin it, and the server does not lock it. One that is just dying is waited for.
+
+    Raises ServerStartError while ours answers on the port of last time.
+    """
+    deadline = time.monotonic() + _DYING_S
+    while _name_on(kept.port) == kept.name:
+        if time.monotonic() > deadline:
+            raise ServerStartError(
+                f"the bus of this data folder is already running on {HOST}:{kept.port}: stop that box first"
+            )
+        time.sleep(0.05)
+
+
+def _name_on(port: int) -> str | None:
+    """The name of the nats-server on `port`, None when there is none."""
+    try:
+        with socket.create_connection((HOST, port), timeout=0.5) as connection, connection.makefile("rb") as lines:
+            return _read_greeting(lines.readline(64 * 1024)).server_name
+    except (OSError, ValueError):
+        return None
+
+
 def prepare(
     data_dir: Path, *, port: int = -1, binary: str | Path | None = None, limits: Limits | None = None
 ) -> ServerSpec:
     """Writes the server's configuration and passwords and has the server check them. Blocking, about 50 ms.
 
     `port` -1 takes the port of last time, else picks one. Passwords are made once and kept.
-    Raises ServerStartError when the binary is missing or unfit, the port taken, or the configuration refused.
+    Raises ServerStartError when the binary is missing or unfit, the port taken, the configuration refused, or the
+    server of this folder is running already.
     """
     limits = limits or Limits()
     program = find_binary(binary)
@@ -218,6 +244,8 @@ def prepare(
         role: (kept.passwords.get(role) if kept else None) or secrets.token_urlsafe(24) for role in ROLES
     }
     name = kept.name if kept else f"appliance-{secrets.token_hex(6)}"
+    if kept is not None and not _is_free(kept.port):
+        _refuse_a_second_server(kept)
     if port == -1:
         port = _pick_port(kept.port if kept else -1)
     elif not _is_free(port):
@@ -265,12 +293,15 @@ def _check(program: Path, config: Path) -> None:
 # -- readiness --------------------------------------------------------------------------------------------------------
 
 
+def _read_greeting(line: bytes) -> _Info:
+    return msgspec.json.decode(line.removeprefix(b"INFO "), type=_Info)
+
+
 async def _greeting(port: int) -> _Info:
     """The server's first line, which it sends to anyone who connects."""
     reader, writer = await asyncio.open_connection(HOST, port)
     try:
-        line = await reader.readline()
-        return msgspec.json.decode(line.removeprefix(b"INFO "), type=_Info)
+        return _read_greeting(await reader.readline())
     finally:
         writer.close()
         with contextlib.suppress(OSError):

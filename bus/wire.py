@@ -27,8 +27,9 @@ ERR_WRONG_LAST_SEQUENCE = (10071, 10164)
 ERR_WRONG_LAST_MSG_ID = 10070
 ERR_DUPLICATE_IN_BATCH = 10201
 _ERR_STORAGE = (10023, 10047, 10077)
-_ERR_RETRY = (10008, 10176, 10210)
-"""JetStream not ready; a batch that lost a message on the way; too many open batches. Nothing was stored."""
+_ERR_RETRY = (10008, ERR_CONSUMER_NOT_FOUND, ERR_STREAM_NOT_FOUND, 10176, 10210)
+"""JetStream not ready; not provisioned (yet, or again); a batch that lost a message on the way; too many open batches.
+Nothing was stored."""
 
 
 DOMAIN = "box"

@@ -7,7 +7,7 @@ from pathlib import Path
 from bus.deadletters import AdvisoryReader, DeadLetter, list_dead_letters, publish_dead_letter
 from bus.events import Command
 from bus.ids import new_id
-from bus.streams import Limits
+from bus.streams import ADVISORY_READER, DLQ, Limits
 from tests.integration.bus.samples import created, download
 from tests.integration.conftest import NatsBox, nats_box
 
@@ -93,4 +93,20 @@ async def test_an_advisory_on_a_purged_or_unreadable_command_is_still_one(nats: 
         assert advisory is not None
         assert advisory.command is None
         assert advisory.reason.startswith("undecodable command")
+        assert await reader.done()
+
+
+async def test_the_reader_makes_its_consumer_again(nats: NatsBox) -> None:
+    admin, dispatcher, worker = await nats.bus("supervisor"), await nats.bus("dispatcher"), await nats.bus("worker")
+    await admin.jetstream.delete_consumer(DLQ, ADVISORY_READER)
+    job = new_id()
+    await worker.commit([created(job), download(job)])
+    async with worker.work("download") as work:
+        delivery = await work.next(5)
+        assert delivery is not None
+        await delivery.reject("no")
+    async with AdvisoryReader(dispatcher) as reader:
+        advisory = await reader.next(5)
+        assert advisory is not None
+        assert advisory.reason == "no"
         assert await reader.done()

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import shutil
 import signal
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from bus.connection import Bus, BusSettings
-from bus.errors import BusUnavailable, Denied
+from bus.errors import BusUnavailable, Denied, NewEpoch
 from bus.events import Command, UserAction
 from bus.ids import new_id
 from bus.projection import FactReader
+from bus.provision import provision
 from bus.server import wait_ready
 from tests.integration.bus.samples import created, download
-from tests.integration.conftest import NatsBox
+from tests.integration.conftest import NatsBox, nats_box
 
 
 def action(number: int = 0) -> UserAction:
@@ -194,3 +198,46 @@ async def test_the_server_is_found_again_after_each_restart(nats: NatsBox) -> No
         with pytest.raises(Exception, match="did not answer"):
             await wait_ready(nats.spec, timeout_s=0.2)
         assert await nats.start() == url
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the library leaves the sockets to gc
+async def test_something_else_on_the_port_meanwhile_does_not_end_the_reconnects(nats: NatsBox) -> None:
+    bus = await nats.bus("web", patience_s=20.0)
+    greetings = [b"", b"INFO {broken\r\n", b"SSH-2.0-x\r\n", b"INFO {}\r\n"]
+    met: set[bytes] = set()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeting = greetings[len(met)] if len(met) < len(greetings) else b""
+        met.add(greeting)
+        writer.write(greeting)
+        writer.close()
+
+    await nats.kill()
+    other = await asyncio.start_server(greet, "127.0.0.1", nats.spec.port)
+    async with other, asyncio.timeout(20):
+        while len(met) < len(greetings):
+            await asyncio.sleep(0.02)
+    gc.collect()
+    await nats.start()
+    assert await bus.publish(action()) == 1
+
+
+async def test_a_lost_store_is_a_new_epoch_once_it_is_provisioned(tmp_path: Path) -> None:
+    async with nats_box(tmp_path) as nats:
+        bus, admin = await nats.bus("dispatcher"), await nats.bus("supervisor")
+        await bus.publish(action(1))
+        async with FactReader(bus, 0) as reader:
+            assert len(await reader.batch()) == 1
+            await nats.kill()
+            await asyncio.to_thread(shutil.rmtree, tmp_path / "nats" / "store")
+            await nats.start()
+            reading = asyncio.create_task(reader.batch(wait_s=5))
+            depths = asyncio.create_task(bus.queue_depths())
+            await asyncio.sleep(0.3)
+            assert not reading.done()  # not provisioned yet is no verdict
+            await admin.settle(5)
+            await provision(admin.jetstream)
+            with pytest.raises(NewEpoch):
+                await reading
+            assert (await depths)["cut"].pending == 0
+        assert await bus.publish(action(2)) == 1

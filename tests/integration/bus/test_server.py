@@ -92,6 +92,19 @@ def test_endpoint_is_published_and_withdrawn(tmp_path: Path) -> None:
         read_endpoint(tmp_path)
 
 
+async def test_a_second_server_on_one_store_is_refused(nats: NatsBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would ruin it. One that is just dying is waited for."""
+    with monkeypatch.context() as hurry:
+        hurry.setattr("bus.server._DYING_S", 0.2)
+        with pytest.raises(ServerStartError, match="already running"):
+            await asyncio.to_thread(prepare, nats.data_dir)
+    preparing = asyncio.create_task(asyncio.to_thread(prepare, nats.data_dir))
+    await asyncio.sleep(0.2)
+    assert not preparing.done()
+    await nats.kill()
+    assert (await preparing).port == nats.spec.port
+
+
 async def test_a_foreign_server_on_the_port_is_told_apart(nats: NatsBox) -> None:
     foreign = msgspec.structs.replace(nats.spec, name="appliance-other")
     with pytest.raises(ServerStartError, match="another nats-server"):
