@@ -249,7 +249,7 @@ def _video_info(track: _Track, fps: float, variable: bool, notes: list[str]) -> 
         notes.append(f"high dynamic range ({hdr}): brought down to standard range in the clips")
     return VideoInfo(
         index=stream.index,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         profile=stream.codec_context.profile,
         width=width,
         height=height,
@@ -269,7 +269,7 @@ def _audio_info(track: _Track) -> AudioInfo:
     frame: AudioFrame | None = track.first
     return AudioInfo(
         index=stream.index,
-        codec=stream.codec_context.name,
+        codec=stream.codec_context.codec.canonical_name,
         rate_hz=frame.sample_rate if frame is not None else stream.codec_context.sample_rate,
         channels=len(frame.layout.channels) if frame is not None else stream.codec_context.layout.nb_channels,
     )
