@@ -151,9 +151,8 @@ def _check_streams(container: InputContainer, size: int, limits: MediaLimits) ->
             f"the file has {len(container.streams)} streams; the limit is {limits.max_streams}", "too-many-streams"
         )
     for stream in container.streams.video:
-        if stream.codec_context is None:
-            continue  # a codec that FFmpeg does not know
-        width, height = stream.codec_context.width, stream.codec_context.height
+        context = getattr(stream, "codec_context", None)  # None, although typed otherwise, for an unknown codec
+        width, height = (context.width, context.height) if context is not None else (0, 0)
         if width * height > limits.max_pixels:
             raise Rejected(
                 f"its pictures are {width}x{height} pixels; the limit is {limits.max_pixels / 1e6:.0f} million pixels"
