@@ -80,12 +80,13 @@ REGISTRY: tuple[Model, ...] = (
     ),
     Model(
         name="lr-asd",
-        use="faces: tells who speaks, on a CUDA card (without it: mouth motion against loudness)",
+        use="faces: tells from lips and sound who speaks (without it: mouth motion against loudness)",
         license="MIT",
         target="lr_asd_finetuning_talkset.model",
         size_bytes=3_426_337,
         sha256="6b4ef53694e874e96cf630198dc479c78aebb3993bbf166aee3d926dfe7d9342",
         url="https://raw.githubusercontent.com/Junhua-Liao/LR-ASD/main/weight/finetuning_TalkSet.model",
+        recommended=True,
     ),
     Model(
         name="yolo-face",

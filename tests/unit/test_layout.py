@@ -22,6 +22,7 @@ HEAVY = (
     "ctranslate2",
     "faster_whisper",
     "pocketsphinx",
+    "onnx",
     "onnxruntime",
     "PIL",
     "torch",

@@ -14,7 +14,7 @@ LOCK = (ROOT / "requirements.lock").read_text()
 LOCKED = dict(re.findall(r"^([a-z0-9][a-z0-9.-]*)==([^ \\;]+)", LOCK, re.MULTILINE))
 
 PERMISSIVE = re.compile(
-    r"MIT(-0|-CMU)?|0?BSD(-[23]-Clause)?|Apache(-2\.0)?|PSF(-2\.0)?|ISC|Zlib|CC0(-1\.0)?|Unlicense|MPL(-2\.0)?|HPND"
+    r"MIT(-0|-CMU)?|0?BSD(-[23]-Clause)?|Apache(-2\.0)?|PSF(-2\.0)?|ISC|Zlib|CC0(-1\.0)?|Unlicense|MPL(-2\.0)?|HPND|OFL(-1\.1)?"
     r"|Python Software Foundation",
     re.IGNORECASE,
 )
