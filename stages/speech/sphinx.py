@@ -50,7 +50,7 @@ class SphinxRecogniser:
     model = MODEL
     device = "cpu"
     rough = True
-    group_s = 40.0
+    group_s = 30.0
     """Its noise tracking warms up over pieces, so some are decoded in a row; the group bounds what depends on what."""
     group_gap_s = math.inf
 

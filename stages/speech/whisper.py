@@ -54,7 +54,7 @@ class WhisperRecogniser:
         self.device = settings.device
         self.notes: list[str] = []
         self._folder = folder
-        self._settings = settings
+        self.settings = settings
         self._whisper: Any = None
         self._language = settings.language
 
@@ -65,7 +65,7 @@ class WhisperRecogniser:
         if head:
             self._language = self._detect(head)
         stream = itertools.chain(head, source)
-        while batch := list(itertools.islice(stream, self._settings.batch_size)):
+        while batch := list(itertools.islice(stream, self.settings.batch_size)):
             if len(batch) == 1:
                 yield self._alone(batch[0])
             else:
@@ -80,15 +80,15 @@ class WhisperRecogniser:
         try:
             self._whisper = faster_whisper.WhisperModel(
                 str(self._folder),
-                device=self._settings.device,
-                compute_type=self._settings.compute_type,
-                cpu_threads=self._settings.threads,
+                device=self.settings.device,
+                compute_type=self.settings.compute_type,
+                cpu_threads=self.settings.threads,
                 local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
             raise Misconfigured(
-                f"the speech model in {self._folder} cannot be loaded on {self._settings.device} "
-                f"as {self._settings.compute_type}: {error}",
+                f"the speech model in {self._folder} cannot be loaded on {self.settings.device} "
+                f"as {self.settings.compute_type}: {error}",
                 "model-unusable",
             ) from error
         if not self._whisper.model.is_multilingual:
@@ -136,7 +136,7 @@ class WhisperRecogniser:
         found: list[list[tuple[Any, float]]] = [[] for _ in batch]
         for segment in segments:
             which = max(i for i, seek in enumerate(seeks) if seek <= segment.seek)
-            found[which].append((segment, batch[which].start_s - clips[which]["start"]))
+            found[which].append((segment, batch[which].start_s - seeks[which] / self._whisper.frames_per_second))
         for piece, its in zip(batch, found, strict=True):
             if any(segment.compression_ratio > _REPEATS for segment, _ in its):
                 yield self._alone(piece)
@@ -146,7 +146,7 @@ class WhisperRecogniser:
     def _how(self) -> dict[str, Any]:
         return {
             "language": self._language,
-            "beam_size": self._settings.beam_size,
+            "beam_size": self.settings.beam_size,
             "word_timestamps": True,
             "vad_filter": False,  # the pieces are speech already
         }
@@ -155,8 +155,8 @@ class WhisperRecogniser:
         words = [
             Word(
                 text=word.word.strip(),
-                start_s=min(max(word.start + offset, piece.start_s), piece.end_s),
-                end_s=min(max(word.end + offset, piece.start_s), piece.end_s),
+                start_s=min(max(float(word.start) + offset, piece.start_s), piece.end_s),
+                end_s=min(max(float(word.end) + offset, piece.start_s), piece.end_s),
                 confidence=min(1.0, max(0.0, float(word.probability))),
             )
             for segment, offset in segments

@@ -18,9 +18,7 @@ Samples = NDArray[np.float32]
 RATE_HZ = 16_000
 SHARED = Path(__file__).parents[3].parent / "shared"
 JFK = SHARED / "media" / "jfk.flac"
-JFK_WORDS = (
-    "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
-)
+JFK_WORDS = "and so my fellow americans ask not what your country can do for you ask what you can do for your country"
 
 
 def job_folder(root: Path, sound: Samples | None, *, seconds: float | None = None, fps: int = 5) -> JobFolder:
@@ -65,7 +63,7 @@ def load(path: Path) -> Samples:
 
 def read_wav(path: Path) -> Samples:
     with wave.open(str(path)) as source:
-        return np.frombuffer(source.readframes(source.getnframes()), np.int16).astype(np.float32) / 32768
+        return np.frombuffer(source.readframes(source.getnframes()), np.int16).astype(np.float32) / np.float32(32768)
 
 
 def word_errors(said: str, heard: str) -> tuple[int, int]:
