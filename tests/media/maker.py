@@ -9,9 +9,11 @@ from espeak-ng where it is installed (else a speech-like signal, `Truth.real_spe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import shutil
+import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from fractions import Fraction
@@ -27,6 +29,9 @@ from tests.media.script import PARAGRAPHS
 
 MAKER_VERSION = 1
 """Raise it when the same spec would give a different file."""
+_CACHE_BYTES = 1_500 * 2**20
+_PART_AGE_S = 900.0
+"""Younger files are never removed: a test may be about to open them."""
 _SHORT_S = 1.0
 """A very short video skips sentences until one fits; past this length there is none."""
 _FOLDER = Path(__file__).parents[2] / ".cache" / "media"
@@ -148,7 +153,24 @@ def make(spec: Spec) -> tuple[Path, Truth]:
         hidden = truth_file.with_suffix(f".{os.getpid()}.part")
         hidden.write_bytes(msgspec.json.encode(truth))
         hidden.replace(truth_file)
+        _prune(folder)
+    for used in (video, truth_file):
+        used.touch()
     return video, msgspec.json.decode(truth_file.read_bytes(), type=Truth)
+
+
+def _prune(folder: Path) -> None:
+    """Drop what was not used for longest until the cache is within its bound, and parts that a killed run left."""
+    found = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another test run prunes too
+            found.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = sum(size for _, size, _ in found)
+    for used_at, size, path in sorted(found):
+        age_s = time.time() - used_at
+        if age_s > _PART_AGE_S and (total > _CACHE_BYTES or path.name.startswith(".")):
+            path.unlink(missing_ok=True)
+            total -= size
 
 
 def write(spec: Spec, path: Path) -> Truth:
