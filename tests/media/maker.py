@@ -266,8 +266,8 @@ def _pictures(
     aspect = spec.sample_aspect[0] / spec.sample_aspect[1]
     width = round(spec.width * aspect)
     painter, current = None, -1
-    for time in times:
-        t_s = float(time)
+    for shown_at in times:
+        t_s = float(shown_at)
         number = max(i for i, s in enumerate(shots) if s.start_s <= t_s + 1e-6)
         shot = shots[number]
         if number != current:
