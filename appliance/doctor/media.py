@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +9,11 @@ from appliance.config import Config
 from appliance.doctor.finding import Finding, fail, ok, warn
 
 ENCODERS = ("libx264", "aac")
-FONT_FOLDERS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.local/share/fonts", "~/.fonts")
+SCRIPTS = {
+    "Latin": "Ñandú", "Greek": "Ωραία", "Cyrillic": "Жизнь", "Arabic": "سلام", "Hebrew": "שלום",
+    "Devanagari": "नमस्ते", "Thai": "สวัสดี", "Chinese": "你好", "Japanese": "こんにちは", "Korean": "안녕",
+}  # fmt: skip
+"""A word in each."""
 
 
 def codecs(_config: Config) -> list[Finding]:
@@ -29,19 +32,24 @@ def codecs(_config: Config) -> list[Finding]:
     return [ok("codecs", f"PyAV {av.__version__} writes {' and '.join(ENCODERS)}")]
 
 
-def fonts(_config: Config) -> list[Finding]:
-    for folder in (Path(name).expanduser() for name in FONT_FOLDERS):
-        for _root, _folders, files in os.walk(folder):
-            if "DejaVuSans-Bold.ttf" in files:
-                return [ok("fonts", "DejaVu Sans Bold for captions")]
-    return [
-        warn(
-            "fonts",
-            "DejaVu Sans Bold is not installed",
-            "captions use the font that Pillow brings, without letters beyond Latin",
-            "install it (Debian: apt-get install fonts-dejavu-core)",
-        )
-    ]
+def fonts(config: Config) -> list[Finding]:
+    """Which scripts captions can be written in."""
+    from stages.errors import Misconfigured
+    from stages.media.fonts import choose_typeface
+
+    configured = Path(config.stages.cut.font) if config.stages.cut.font else None
+    try:
+        faces = {script: choose_typeface(text, configured) for script, text in SCRIPTS.items()}
+    except Misconfigured as error:
+        return [fail("fonts", str(error), "no clip can be captioned", "correct stages.cut.font, or leave it out")]
+    lacking = [script for script, face in faces.items() if face.missing]
+    found = f"{faces['Latin'].name}; letters for {', '.join(s for s in SCRIPTS if s not in lacking)}"
+    if lacking:
+        found += f"; none for {', '.join(lacking)} (Debian has them in fonts-noto-core and fonts-noto-cjk)"
+    if {"Latin", "Greek", "Cyrillic"} & set(lacking):
+        action = "install the packages fontpkg-montserrat and fontpkg-noto-sans again: `make setup`"
+        return [warn("fonts", found, "captions in these scripts show boxes for letters", action)]
+    return [ok("fonts", found)]
 
 
 def gpu(_config: Config) -> list[Finding]:

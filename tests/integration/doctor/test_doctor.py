@@ -112,13 +112,21 @@ def test_a_folder_that_cannot_be_written_is_a_failure(tmp_path: Path, monkeypatc
 
 def test_what_is_not_installed_is_said_with_what_it_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(media, "FONT_FOLDERS", (str(tmp_path),))
-    box = config(tmp_path)
-    for found in (programs.cache(box), media.fonts(box)):
-        assert [finding.state for finding in found] == ["WARN"]
-        assert found[0].meaning
+    [cache] = programs.cache(config(tmp_path))
+    assert (cache.state, bool(cache.meaning)) == ("WARN", True)
     assert programs.cache(config(tmp_path, APPLIANCE_CACHE__URL="off"))[0].state == "OK"
     assert programs.cache(config(tmp_path, APPLIANCE_CACHE__URL="unix:///nowhere.sock"))[0].state == "WARN"
+
+
+def test_the_scripts_that_captions_can_have_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [found] = media.fonts(config(tmp_path))
+    assert found.state == "OK"
+    assert "letters for Latin, Greek, Cyrillic" in found.found
+    [unreadable] = media.fonts(config(tmp_path, APPLIANCE_STAGES__CUT__FONT=__file__))
+    assert (unreadable.state, "stages.cut.font" in unreadable.found) == ("FAIL", True)
+    monkeypatch.setitem(media.SCRIPTS, "Greek", "𓀀")
+    [lacking] = media.fonts(config(tmp_path))
+    assert (lacking.state, "none for Greek" in lacking.found) == ("WARN", True)
 
 
 def test_no_card_is_calm(tmp_path: Path) -> None:
