@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stages.artifacts import Span, Transcript, Word
 from stages.base import PlannedClip
-from stages.story import features, rerank
+from stages.story import features, lexicon, rerank
 from stages.story.borders import Cuts, Limits, Room, refine
 from stages.story.features import Evidence
 from stages.story.judge import Verdict, judge, reasons
@@ -29,6 +30,8 @@ _THIN = 0.35
 """A candidate with a smaller share of speech is mostly silence: only taken when nothing better is left."""
 _TIER_COST = 6.0
 """Taken off the total of candidates that are thin or too short; more than scores usually differ."""
+_APART_S = 20.0
+"""Clips lie this far apart where the number allows it: two halves of one good moment are no two moments."""
 _MAX_CONSIDERED = 50
 _SAME = 0.5
 """Two candidates that share more than this of the shorter one are the same moment."""
@@ -133,14 +136,15 @@ class _Chooser:
         short = np.arange(len(self._spans)) >= self._short
         tier = thin.astype(int) + 2 * short
         best: list[int] = []
-        for ceiling in sorted(set(tier.tolist())):
+        apart_s = max(self._wish.min_gap_s, min(_APART_S, self._duration_s / (4 * self._wish.clips)))
+        for ceiling, gap_s in itertools.product(sorted(set(tier.tolist())), (apart_s, self._wish.min_gap_s)):
             allowed = np.flatnonzero(tier <= ceiling)
             found = schedule(
                 self._spans.start_s[allowed],
                 self._spans.end_s[allowed],
                 scores[allowed] - _TIER_COST * (tier[allowed] > 0),
                 self._wish.clips,
-                self._wish.min_gap_s,
+                gap_s,
             )
             if len(found) > len(best):
                 best = [int(allowed[i]) for i in found]
@@ -207,6 +211,7 @@ class _Chooser:
 
     def _planned(self, k: int, n: int, span: Span, score: float) -> PlannedClip:
         words = self._clip_words(k)
+        said = [lexicon.bare(w.text) for w in words]
         rough = self._evidence.transcript.rough
         return PlannedClip(
             n=n,
@@ -214,7 +219,7 @@ class _Chooser:
             end_s=span.end_s,
             score=round(score, 4),
             title=title(words, span.start_s, rough=rough),
-            reasons=reasons(self._verdict, self._words, self._sound, k),
+            reasons=reasons(self._verdict, self._words, self._sound, k, said),
             text=" ".join(w.text for w in words),
         )
 

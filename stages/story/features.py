@@ -57,6 +57,7 @@ def of_words(units: Sequence[Unit], spans: Spans, transcript: Transcript) -> dic
         return 100 * _sums(counts, spans) / words
 
     return {
+        "question": talk.asks[spans.first],
         "hook": talk.hook[spans.first],
         "questions": np.minimum(_sums(talk.asks, spans) / minutes, 8.0),
         "contrast": per_word(talk.contrast),
@@ -146,23 +147,21 @@ class _Talk:
             [u.last > u.first and (transcript.rough or ends_sentence(self._words[u.last - 1].text)) for u in units],
             np.float64,
         )
-        self.hook = np.array([self._hook(u, unit, a) for u, unit, a in zip(units, bare, asking, strict=True)])
+        self.hook = np.array([self._hook(u, unit) for u, unit in zip(units, bare, strict=True)], np.float64)
         self.topic = self._borders(content, rarity)
 
-    def _hook(self, unit: Unit, bare: list[str], asks: bool) -> float:
-        """How strongly the unit's first seconds pull: kinds of signal present, not how often."""
+    def _hook(self, unit: Unit, bare: list[str]) -> int:
+        """How many kinds of signal the unit's first seconds hold, not how often."""
         until_s = unit.start_s + HOOK_S
         opening = [
             w for w, word in zip(bare, self._words[unit.first : unit.last], strict=True) if word.start_s < until_s
         ]
-        signals = (
-            2.0 * asks,
-            1.0 * any(w in lexicon.SECOND_PERSON for w in opening),
-            1.0 * any(lexicon.is_number(w) for w in opening),
-            1.0 * any(w in lexicon.EMPHASIS for w in opening),
-            1.0 * any(w in lexicon.CONTRAST for w in opening[1:]),
+        return (
+            any(w in lexicon.SECOND_PERSON for w in opening)
+            + any(lexicon.is_number(w) for w in opening)
+            + any(w in lexicon.EMPHASIS for w in opening)
+            + any(w in lexicon.CONTRAST for w in opening[1:])
         )
-        return float(sum(signals))
 
     @staticmethod
     def _rarity(units: Sequence[Unit], content: Sequence[Sequence[str]]) -> dict[str, float]:

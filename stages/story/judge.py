@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stages.story import lexicon
 from stages.story.spans import Spans
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     Values = NDArray[np.float64]
 
 WORD_WEIGHTS: Mapping[str, float] = {
-    "hook": 1.0,
+    "question": 0.6,
+    "hook": 0.7,
     "questions": 0.4,
     "contrast": 0.5,
     "emphasis": 0.5,
@@ -25,7 +27,7 @@ WORD_WEIGHTS: Mapping[str, float] = {
     "novelty": 0.6,
     "standalone": 1.0,
     "finished": 0.8,
-    "topic": 0.5,
+    "topic": 0.8,
 }
 SOUND_WEIGHTS: Mapping[str, float] = {
     "loud": 0.6,
@@ -33,7 +35,7 @@ SOUND_WEIGHTS: Mapping[str, float] = {
     "lively": 0.4,
     "opening": 0.3,
     "pace": 0.3,
-    "pauses": 0.6,
+    "pauses": 0.8,
     "reaction": 1.0,
     "coverage": 0.8,
     "picture": 0.4,
@@ -42,10 +44,14 @@ _LENGTH_WEIGHT = 0.5
 _ROUGH_WORDS, _ROUGH_SOUND = 0.35, 1.3
 """Rough words are wrong in one of four: what they say counts less, how it sounds more."""
 _Z_CAP = 3.0
+_SOFTNESS = 2.0
+"""Features that speak for a moment come together; a steeper curve would make all good candidates equal."""
 _MAD_TO_SIGMA = 1.4826
 _TELLING_Z = 0.8
 """From here on a feature is worth naming."""
 _MAX_REASONS = 4
+_FRAME = frozenset({"standalone", "finished", "topic", "pauses", "coverage"})
+"""How the clip is set off, not what is in it: named after everything else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def judge(
     length = np.maximum(spans.end_s - spans.start_s, 0.1)
     parts["length"] = -_LENGTH_WEIGHT * np.abs(np.log(length / ideal_s))
     total: Values = np.sum(list(parts.values()), axis=0)
-    return Verdict(total, 1 / (1 + np.exp(-total / max(math.sqrt(scale), 1.0))), parts, z)
+    return Verdict(total, 1 / (1 + np.exp(-total / (_SOFTNESS * max(math.sqrt(scale), 1.0)))), parts, z)
 
 
 def robust_z(values: Values) -> Values:
@@ -96,17 +102,19 @@ def robust_z(values: Values) -> Values:
     return np.clip(distance / spread, -_Z_CAP, _Z_CAP)
 
 
-def reasons(verdict: Verdict, words: Mapping[str, Values], sound: Mapping[str, Values], k: int) -> list[str]:
-    """The features that count most for candidate `k`, at most four, at least one."""
+def reasons(
+    verdict: Verdict, words: Mapping[str, Values], sound: Mapping[str, Values], k: int, said: Sequence[str] = ()
+) -> list[str]:
+    """The features that count most for candidate `k`, at most four, at least one. `said`: its words, bare."""
     known = {**words, **sound}
-    ranked = sorted((n for n in verdict.z), key=lambda n: (-verdict.parts[n][k], n))
+    ranked = sorted(verdict.z, key=lambda n: (n in _FRAME, -verdict.parts[n][k], n))
     told = [
         text
         for n in ranked
-        if verdict.z[n][k] >= _TELLING_Z and (text := _sentence(n, float(known[n][k]), _share_above(known[n], k)))
+        if verdict.z[n][k] >= _TELLING_Z and (text := _sentence(n, float(known[n][k]), _share_above(known[n], k), said))
     ]
     if not told:
-        told = [text for n in ranked[:3] if (text := _sentence(n, float(known[n][k]), 0.5))]
+        told = [text for n in ranked[:3] if (text := _sentence(n, float(known[n][k]), 0.5, said))]
     return list(dict.fromkeys(told))[:_MAX_REASONS] or ["the most even stretch: nothing stands out in this video"]
 
 
@@ -117,21 +125,24 @@ def _share_above(values: Values, k: int) -> float:
     return float(np.mean(values > values[k]))
 
 
-def _sentence(name: str, value: float, share: float) -> str:
+def _sentence(name: str, value: float, share: float, said: Sequence[str]) -> str:
+    """One feature in words, or nothing where it is not worth a word."""
     top = "10 %" if share <= 0.1 else "quarter" if share <= 0.25 else "half"
     match name:
+        case "question":
+            return "opens with a question" if value > 0 else ""
         case "hook":
-            if value >= 2:
-                return "a strong opening: a question or several pulls in the first 3 s"
-            return "something to hold on to in the first 3 s" if value > 0 else ""
+            return (
+                "pulls in within the first 3 s: a figure, a strong word, a contrast or the viewer" if value > 0 else ""
+            )
         case "questions":
             return "asks questions" if value > 0 else ""
         case "contrast":
-            return "turns on a contrast (but, instead, wrong …)" if value > 0 else ""
+            return "turns on a contrast" + _among(said, lexicon.CONTRAST.__contains__) if value > 0 else ""
         case "emphasis":
-            return "strong words (best, secret, mistake …)" if value > 0 else ""
+            return "strong words" + _among(said, lexicon.EMPHASIS.__contains__) if value > 0 else ""
         case "numbers":
-            return "names figures" if value > 0 else ""
+            return "names figures" + _among(said, lexicon.is_number) if value > 0 else ""
         case "address":
             return "speaks to the viewer" if value > 0 else ""
         case "novelty":
@@ -161,3 +172,9 @@ def _sentence(name: str, value: float, share: float) -> str:
         case "picture":
             return "much happens in the picture" if share <= 0.25 else ""
     return ""
+
+
+def _among(said: Sequence[str], test: Callable[[str], bool]) -> str:
+    """Up to three of the words that passed, in brackets; empty when they are not known."""
+    found = list(dict.fromkeys(w for w in said if test(w)))[:3]
+    return f" ({', '.join(found)})" if found else ""
