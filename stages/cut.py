@@ -3,14 +3,15 @@
     clip-01.mp4    H.264 High + AAC, index in front          clip-01.srt .vtt   words for players and editors
     clip-01.jpg    a good still, without captions            clip-01.json       `Sidecar`, written last
 
-Sound is made first (it is small and its loudness decides nothing about the picture), then pictures stream through
-decode → constant rate → crop plan → captions → encoder, a bounded few at a time.
+Pictures stream through decode → constant rate → crop plan → captions → encoder, a bounded few at a time; sound is made
+beside them, in memory: it is small.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 _PICTURES_AHEAD = 4
-_SOUND_SHARE = 0.04
-_PICTURE_SHARE = 0.94
+_PICTURE_SHARE = 0.97
 _RANGE_SLACK_S = 0.05
 _HELD_NOTE_S = 0.25
 
@@ -114,7 +114,7 @@ def run(task: Task, folder: JobFolder, options: Options, report: Report) -> CutR
     video = folder.output_file(task.clip, ".mp4")
     with publish(video) as part:
         job.encode(part)
-        report(_SOUND_SHARE + _PICTURE_SHARE, "checking")
+        report(_PICTURE_SHARE, "checking")
         verify_clip(part, job.frames, job.rate, job.size)
         digest, size_bytes = _sha256(part), part.stat().st_size
         job.write_companions()
@@ -154,36 +154,56 @@ class _Job:
         self.words: list[Word] = clip_words(self.transcript.words, self.start_s, self.start_s + self.duration_s)
         self.ends = sentence_ends(self.transcript.words, self.transcript.sentences, self.start_s, self.end_s)
         self.encoder: VideoEncoder = choose_encoder(options.device)
-        self.notes: list[str] = list(self.encoder.notes)
+        self._picture_notes: list[str] = []
         self.sound: Soundtrack | None = None
         self.thumbnail = ThumbnailPicker(self.faces, [(s.start_s, s.end_s) for s in self.plan.shots], self.rate)
 
+    @property
+    def notes(self) -> list[str]:
+        """Every fallback taken, in the same order on each run."""
+        return [*self.encoder.notes, *self._picture_notes, *(self.sound.notes if self.sound else ())]
+
     def encode(self, part: Path) -> None:
-        """Write the clip's MP4 to `part`."""
+        """Write the clip's MP4 to `part`. Sound is made in a thread beside the pictures and joins them in the file."""
+        import av
+
         options = self.options
-        self.report(0.0, "sound")
-        target = LoudnessTarget(options.loudness_lufs, options.true_peak_dbtp, options.fade_s)
-        self.sound = make_soundtrack(self.source, self.probe, self.start_s, self.duration_s, target, options.audio_kbps)
-        self.notes += self.sound.notes
-        self.report(_SOUND_SHARE, "picture")
         settings = VideoSettings(options.preset, options.crf, options.max_bitrate_kbps, options.encoder_threads)
         cube = self.folder.clip_dir(self.clip) / "sdr.cube"
+        writer = ClipWriter(part, self.rate, self.size, self.encoder, settings, options.audio_kbps)
         try:
-            writer = ClipWriter(part, self.rate, self.size, self.encoder, settings, options.audio_kbps)
-            with closing(writer), prefetched(self._pictures(cube), _PICTURES_AHEAD) as pictures:
-                writer.sound(self.sound.packets)
+            with (
+                closing(writer),
+                ThreadPoolExecutor(1, "sound") as pool,
+                prefetched(self._pictures(cube), _PICTURES_AHEAD) as pictures,
+            ):
+                sound = pool.submit(self._soundtrack)
                 for picture in pictures:
                     writer.write(picture)
+                    if self.sound is None and sound.done():
+                        self._join(writer, sound.result())
                     if writer.frames % 8 == 0:
-                        self.report(_SOUND_SHARE + _PICTURE_SHARE * writer.frames / self.frames)
-                if writer.frames:
-                    writer.finish()
+                        self.report(_PICTURE_SHARE * writer.frames / self.frames, "picture")
+                if self.sound is None:
+                    self._join(writer, sound.result())
+                if writer.frames != self.frames:
+                    raise Transient(
+                        f"the source shows no picture between {self.start_s:.2f} and {self.end_s:.2f} s", "range-empty"
+                    )
+                writer.finish()
+        except av.error.FFmpegError as error:
+            raise Transient(f"decoding or scaling the picture failed: {error}", "picture-failed") from error
         finally:
             cube.unlink(missing_ok=True)
-        if writer.frames != self.frames:
-            raise Transient(
-                f"the source shows no picture between {self.start_s:.2f} and {self.end_s:.2f} s", "range-empty"
-            )
+
+    def _soundtrack(self) -> Soundtrack:
+        options = self.options
+        target = LoudnessTarget(options.loudness_lufs, options.true_peak_dbtp, options.fade_s)
+        return make_soundtrack(self.source, self.probe, self.start_s, self.duration_s, target, options.audio_kbps)
+
+    def _join(self, writer: ClipWriter, sound: Soundtrack) -> None:
+        self.sound = sound
+        writer.sound(sound.packets)
 
     def _pictures(self, cube: Path) -> Iterator[VideoFrame]:
         """Finished output pictures in order; runs in a thread of its own."""
@@ -193,7 +213,7 @@ class _Job:
         for k, frame in conform(self._frames(), self.start_s, self.frames, self.rate):
             if renderer is None:
                 if transfer := transfer_of(frame.image):
-                    self.notes.append(f"HDR ({transfer.upper()}) was tone-mapped to SDR")
+                    self._picture_notes.append(f"HDR ({transfer.upper()}) was tone-mapped to SDR")
                 renderer = Renderer(self.plan, self.probe.video, colour_of(frame.image, self.probe.video, cube))
             picture = renderer.render(frame.image, frame.t_s)
             self.thumbnail.offer(picture, k, frame.t_s, renderer.placements(frame.t_s))
@@ -203,7 +223,9 @@ class _Job:
             last_s = frame.t_s
         missing_s = self.start_s + self.duration_s - last_s - 1.0 / float(self.rate)
         if missing_s > _HELD_NOTE_S and not self.probe.video.variable_rate:
-            self.notes.append(f"the source's picture ends {missing_s:.1f} s before the clip: its last one is held")
+            self._picture_notes.append(
+                f"the source's picture ends {missing_s:.1f} s before the clip: its last one is held"
+            )
 
     def _frames(self) -> Iterator[Frame[VideoFrame]]:
         """From a little before the range: the picture on show at its start may have begun earlier."""
@@ -215,18 +237,20 @@ class _Job:
         if not (options.captions and self.task.options.captions):
             return None
         if not self.words:
-            self.notes.append("no captions: nobody says a word in this clip")
+            self._picture_notes.append("no captions: nobody says a word in this clip")
             return None
         text = "".join(word.text for word in self.words)
         face = choose_typeface(
             text.upper() if options.caption_upper_case else text, Path(options.font) if options.font else None
         )
         if options.font and face.path != Path(options.font):
-            self.notes.append(f"captions are set in {face.name}: {Path(options.font).name} lacks characters they need")
+            self._picture_notes.append(
+                f"captions are set in {face.name}: {Path(options.font).name} lacks characters they need"
+            )
         if face.path is None:
-            self.notes.append("captions are set in Pillow's built-in face: no bold font is installed")
+            self._picture_notes.append("captions are set in Pillow's built-in face: no bold font is installed")
         if face.missing:
-            self.notes.append(
+            self._picture_notes.append(
                 f"captions miss characters: {face.name} has no “{face.missing[:20]}”; install a font that has them"
             )
         style = CaptionStyle(

@@ -94,7 +94,7 @@ def try_encoder(encoder: VideoEncoder) -> str | None:
 
 
 class ClipWriter:
-    """An MP4 being written: the soundtrack first, then pictures one by one. Every call may raise `Transient`
+    """An MP4 being written: a soundtrack, and pictures one by one. Every call may raise `Transient`
     (`encode-failed`) when the encoder or the disk fails."""
 
     def __init__(
@@ -111,7 +111,8 @@ class ClipWriter:
         self._rate = rate
         self._encoder = encoder.name
         self.frames = 0
-        self._sound: deque[Packet[Any]] = deque()
+        self._sound: deque[Packet[Any]] | None = None
+        self._held: list[Packet[Any]] = []
         with self._explained():
             self._container = av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
             added = self._container.add_stream(encoder.name, rate=rate, options=encoder.options(settings))
@@ -131,8 +132,12 @@ class ClipWriter:
             self._audio.codec_context.bit_rate = audio_kbps * 1000
 
     def sound(self, packets: list[Packet[Any]]) -> None:
-        """The whole soundtrack as `stages.media.soundtrack.encode_aac` made it; call before the first picture."""
+        """The whole soundtrack as `stages.media.soundtrack.encode_aac` made it. It may come while pictures are written:
+        their packets wait in memory for it."""
         self._sound = deque(packets)
+        held, self._held = self._held, []
+        with self._explained():
+            self._mux(held)
 
     def write(self, picture: VideoFrame) -> None:
         """The next picture, yuv420p, BT.709 limited."""
@@ -144,7 +149,8 @@ class ClipWriter:
         self.frames += 1
 
     def finish(self) -> None:
-        """Write what the encoder still holds, the index, and the index again in front."""
+        """Write what the encoder still holds, then the index in front of it all; the soundtrack must be there."""
+        assert self._sound is not None
         with self._explained():
             self._mux(self._video.encode(None))
             self._feed(None)
@@ -156,6 +162,9 @@ class ClipWriter:
             self._container.close()
 
     def _mux(self, packets: list[Packet[Any]]) -> None:
+        if self._sound is None:
+            self._held += packets
+            return
         for packet in packets:
             if packet.pts is not None:
                 self._feed(float(packet.pts * packet.time_base))
