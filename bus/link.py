@@ -163,6 +163,9 @@ class Link:
         return lambda: self._on_reconnect.discard(callback)
 
     def _next_try(self, servers: object, info: object) -> tuple[None, float]:
+        # A try that failed after its connect (a hanging server) leaves its socket open until it is collected.
+        if (transport := getattr(self.client, "_transport", None)) is not None:
+            transport.close()
         delay = min(_RECONNECT_MAX_S, _RECONNECT_FIRST_S * 2**self._failed_tries)
         self._failed_tries = min(self._failed_tries + 1, 16)
         return None, delay * random.uniform(0.7, 1.3)  # noqa: S311 - jitter
@@ -218,13 +221,15 @@ class Link:
         """Returns when the server has worked off all that was sent so far. Raises BusUnavailable.
 
         The library's flush is no barrier: its PING overtakes what is still in the buffer. It also empties the buffer,
-        so a second one is.
+        so a second one is. And without a connection it returns as if all were well.
         """
-        try:
-            for _ in range(2):
+        for _ in range(2):
+            try:
                 await self.client.flush(timeout=timeout_s)  # type: ignore[arg-type]  # any number works
-        except (nats.errors.Error, OSError) as error:
-            raise BusUnavailable(f"the bus does not answer: {error}") from error
+            except (nats.errors.Error, OSError) as error:
+                raise BusUnavailable(f"the bus does not answer: {error}") from error
+            if not self.client.is_connected:
+                raise BusUnavailable("the bus connection was lost")
 
     async def patiently(
         self, what: str, call: Callable[[float], Awaitable[T]], *, patience_s: float | None = None
