@@ -18,6 +18,7 @@ import msgspec
 
 from appliance.parent import die_with_parent
 from appliance.worker.protocol import Answer, Done, Failed, FailureKind, Progress, StageRequest
+from stages.base import StageResult
 from stages.errors import Misconfigured, Rejected, StageError, Transient
 from stages.folder import JobFolder
 
@@ -51,8 +52,9 @@ def _run(request: StageRequest, send: object) -> Answer:
         stage = importlib.import_module(f"stages.{task.stage}")
         options = msgspec.json.decode(request.options, type=stage.Options, dec_hook=lambda kind, value: kind(value))
         folder = JobFolder(Path(request.root), Path(request.output))
-        _close_in(request, options)
-        result = stage.run(task, folder, options, report)
+        open_doors = _close_in(request, options)
+        result: StageResult = stage.run(task, folder, options, report)
+        result = msgspec.structs.replace(result, notes=[*result.notes, *open_doors])
         return Done(result=msgspec.Raw(msgspec.json.encode(result)))
     except StageError as error:
         traceback.print_exc()
@@ -66,16 +68,19 @@ def _run(request: StageRequest, send: object) -> Answer:
         return Failed(kind="crashed", code="crashed", message=f"{type(error).__name__}: {error}")
 
 
-def _close_in(request: StageRequest, options: object) -> None:
-    """Everything but download works on outside bytes with no network and nothing but its own folders to write."""
+def _close_in(request: StageRequest, options: object) -> list[str]:
+    """Everything but download works on outside bytes with no network and nothing but its own folders to write.
+
+    Returns what this kernel could not close, one sentence each.
+    """
     from stages.media import sandbox
 
     if request.task.stage == "download":
-        return  # it needs the network, and has its probe done in a sandboxed process of its own
+        return []  # it needs the network, and has its probe done in a sandboxed process of its own
     folders = [Path(request.root), Path(request.output)]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
-    sandbox.enter(
+    entered = sandbox.enter(
         sandbox.SandboxPolicy(
             read=[*folders, Path(request.models_dir)],
             write=folders,
@@ -84,6 +89,7 @@ def _close_in(request: StageRequest, options: object) -> None:
             gpu=getattr(options, "device", "cpu") != "cpu",
         )
     )
+    return entered.missing
 
 
 def _kind(error: StageError) -> FailureKind:

@@ -43,6 +43,7 @@ HEARTBEAT_S = 2.5
 REGISTRY_EVERY_S = 5.0
 PROGRESS_EVERY_S = 0.25
 POLL_S = 10.0
+STORE_AGAIN_S = 1.0
 
 
 class WorkerSettings(Struct, frozen=True, kw_only=True):
@@ -162,11 +163,30 @@ class Worker:
         if not messages:  # the job was cancelled: its facts are stored already
             await delivery.done()
             return
-        try:
-            await self._bus.commit(messages, expect)
-        except Stale:
-            log.info("the item moved on meanwhile: result dropped", extra={"job": command.job, "clip": command.clip})
+        await self._store_outcome(delivery, messages, expect)
         await delivery.done()
+
+    async def _store_outcome(self, delivery: Delivery, messages: list[Event | Command], expect: Expect) -> None:
+        """Commit what was worked for; as long as the bus is away, hold on to it and to the command."""
+        beating = asyncio.create_task(_beat(delivery))
+        try:
+            while True:
+                try:
+                    await self._bus.commit(messages, expect)
+                except Stale:
+                    log.info("the item moved on meanwhile: result dropped", extra={"job": delivery.command.job})
+                except Retryable as error:
+                    if self._stopping.is_set() or self._bus.closed:
+                        raise
+                    log.warning(
+                        "the outcome waits for the bus", extra={"job": delivery.command.job, "error": str(error)}
+                    )
+                    await asyncio.sleep(STORE_AGAIN_S)
+                    continue
+                return
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
 
     async def _claim(self, command: Command) -> tuple[Attempt, int, int] | None:
         """Store the start fact; None when the command is spent."""
