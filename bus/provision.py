@@ -14,7 +14,7 @@ import nats.errors
 from msgspec import Struct
 from nats.js.api import Base, ConsumerConfig, StreamConfig
 from nats.js.client import JetStreamContext
-from nats.js.errors import APIError, NotFoundError
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
 
 from bus.errors import BusUnavailable, ProvisioningError
 from bus.streams import DEFAULTS, Limits, consumers, streams
@@ -103,8 +103,10 @@ async def provision(js: JetStreamContext, limits: Limits = DEFAULTS) -> list[Dri
             drift += await _provision_stream(js, stream)
         for stream_name, consumer in consumers(limits):
             drift += await _provision_consumer(js, stream_name, consumer)
-    except nats.errors.TimeoutError as error:
-        raise BusUnavailable("the bus did not answer while streams were provisioned") from error
     except APIError as error:
+        if isinstance(error, ServiceUnavailableError) and not error.err_code:  # nobody serves the API (yet)
+            raise BusUnavailable("JetStream is not ready") from error
         raise ProvisioningError(f"the server refused to provision: {error.description} ({error.err_code})") from error
+    except nats.errors.Error as error:
+        raise BusUnavailable(f"the bus did not answer while streams were provisioned: {error}") from error
     return drift

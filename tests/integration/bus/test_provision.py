@@ -9,10 +9,11 @@ import pytest
 from nats.js.api import StorageType
 
 from bus.connection import Bus
-from bus.errors import ProvisioningError
+from bus.errors import BusUnavailable, ProvisioningError
 from bus.events import UserAction
 from bus.provision import Drift, provision
 from bus.streams import EVENTS, TELEMETRY, Limits, consumers, stage_consumer, streams
+from bus.wire import DOMAIN
 from tests.integration.conftest import NatsBox, nats_box
 
 
@@ -84,3 +85,11 @@ async def test_the_stream_serves_the_live_feed_and_batches(tmp_path: Path) -> No
         assert (config.allow_atomic, config.allow_msg_schedules, config.allow_direct) == (True, True, True)
         assert config.republish is not None
         assert (config.republish.src, config.republish.dest) == ("evt.>", "live.evt.>")
+
+
+async def test_without_a_server_the_bus_is_unavailable(nats: NatsBox) -> None:
+    bus = await nats.bus()
+    await nats.kill()
+    js = bus.client.jetstream(domain=DOMAIN, timeout=0.3)
+    with pytest.raises(BusUnavailable):
+        await provision(js)
