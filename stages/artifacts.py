@@ -144,6 +144,8 @@ class Faces(Struct, frozen=True, kw_only=True):
     turns: list[Turn]
     detector: str
     device: str
+    speaker: Literal["lrasd", "signal"] | None = None
+    """How it was told who speaks; None when there was never more than one face to choose from."""
     notes: list[str] = field(default_factory=list)
 
 

@@ -5,12 +5,13 @@ Decodes only the clip's own range, once, at reduced size. Writes `clips/<n>/face
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from stages.artifacts import Faces, Probe, Span, Turn
+from stages.artifacts import Faces, Probe, Span
 from stages.base import Device, FacesResult, PlannedClip, Report, Task
 from stages.errors import Rejected, StageError, Transient
 from stages.folder import JobFolder
@@ -19,10 +20,6 @@ from stages.media.limits import DEFAULT_LIMITS, MediaLimits
 from stages.media.prefetch import prefetched
 from stages.media.video import read_frames, upright_size
 from stages.vision.detectors import DetectorName, choose_detector
-
-if TYPE_CHECKING:
-    from stages.vision.scan import Scan
-    from stages.vision.sound import Voice
 
 PREFETCHED_FRAMES = 8
 """Small pictures decoded ahead while faces are searched; each is at most 640 x 640 x 3 bytes."""
@@ -40,6 +37,13 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         DetectorName,
         Meta(description="Face detector: auto takes the best there is (yolo on CUDA, yunet when its model is on the "
                          "box, else the bundled cascade) and notes it; a named one fails when it is missing."),
+    ] = "auto"  # fmt: skip
+    speaker: Annotated[
+        Literal["auto", "signal", "lrasd"],
+        Meta(description="How it is told who of several people speaks: signal compares mouth motion with the voice and "
+                         "needs no model; lrasd adds a network that watches lips and sound (on the CPU about 0.15 s of "
+                         "work per second and face); auto takes lrasd when its model is on the box, else signal with a "
+                         "note."),
     ] = "auto"  # fmt: skip
     models_dir: Annotated[Path | None, Meta(description="Folder of the model files. null: <data_dir>/models.")] = None
     sample_fps: Annotated[
@@ -66,7 +70,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float,
         Meta(ge=0.2, le=10, description="Seconds that a speaker is held at least before the next one may take over."),
     ] = 1.0  # fmt: skip
-    threads: Annotated[int, Meta(ge=1, le=64, description="Most CPU threads that face detection uses.")] = 2
+    threads: Annotated[int, Meta(ge=1, le=64, description="Most CPU threads that face and lip detection use.")] = 2
 
 
 def run(
@@ -79,12 +83,14 @@ def run(
 ) -> FacesResult:
     """Find the clip's shots, faces and speakers.
 
-    Raises `Misconfigured` when a detector or device that was asked for is missing, `Rejected` when the range holds no
-    picture, `Transient` when an artifact of an earlier stage is missing.
+    Raises `Misconfigured` when a detector, device or model that was asked for is missing, `Rejected` when the range
+    holds no picture, `Transient` when an artifact of an earlier stage is missing.
     """
     import cv2
 
+    from stages.vision.attribution import Attribution, together
     from stages.vision.scan import ScanRules, scan
+    from stages.vision.sound import RATE_HZ
 
     clip = planned_clip(task, folder)
     span = Span(start_s=clip.start_s, end_s=clip.end_s)
@@ -92,6 +98,11 @@ def run(
     cv2.setNumThreads(options.threads)
     models_dir = options.models_dir or folder.root.parent.parent / "models"
     detector, notes = choose_detector(options.detector, options.device, models_dir, min_score=options.min_score)
+    sound = partial(read_audio, source, probe, span.start_s, span.end_s, rate_hz=RATE_HZ, limits=limits)
+    attribution = Attribution(
+        options.speaker, device=options.device, models_dir=models_dir, threads=options.threads,
+        span=span, sound=sound if probe.audio is not None else None,
+    )  # fmt: skip
     sample_fps = options.sample_fps or detector.sample_fps
     width = _analysis_width(probe, options.detect_width)
     seconds = max(span.end_s - span.start_s, 1e-3)
@@ -102,6 +113,7 @@ def run(
         found = scan(
             ahead,
             detector,
+            attribution.readers,
             span=span,
             scale=probe.video.width / upright_size(probe, width)[0],
             rules=ScanRules(sample_fps=sample_fps, min_shot_s=options.min_shot_s, min_face=options.min_face),
@@ -111,9 +123,10 @@ def run(
         raise Rejected(
             f"the source has no picture between {span.start_s:.2f} and {span.end_s:.2f} s", "no-picture-in-range"
         )
-    voice, heard = _voice(folder, source, probe, span, found, limits)
-    notes += heard
-    turns = [turn for number in range(len(found.shots)) for turn in _turns(number, found, voice, options)]
+    turns = attribution.turns(found, _heard(folder), options.min_turn_s)
+    speaker = attribution.method if together(found) else None
+    if speaker is not None:
+        notes += attribution.notes
     if not found.tracks:
         notes.append("no face was found in this clip")
     folder.save(
@@ -121,7 +134,7 @@ def run(
         Faces(
             start_s=span.start_s, end_s=span.end_s, width=probe.video.width, height=probe.video.height,
             sample_fps=sample_fps, shots=found.shots, tracks=found.tracks, turns=turns,
-            detector=detector.name, device=detector.device, notes=notes,
+            detector=detector.name, device=detector.device, speaker=speaker, notes=notes,
         ),
     )  # fmt: skip
     report(1.0)
@@ -143,27 +156,9 @@ def _analysis_width(probe: Probe, long_side: int) -> int:
     return max(2, round(video.width * min(1.0, long_side / max(video.width, video.height))))
 
 
-def _voice(
-    folder: JobFolder, source: Path, probe: Probe, span: Span, found: Scan, limits: MediaLimits
-) -> tuple[Voice, list[str]]:
-    """The sound's evidence, read only when it can decide between faces."""
-    from stages.vision.sound import RATE_HZ, listen, silence
-
-    if not found.motions:
-        return silence(span.start_s, span.end_s), []
-    if probe.audio is None:
-        return silence(span.start_s, span.end_s), ["no sound: who speaks is judged by the mouths alone"]
+def _heard(folder: JobFolder) -> list[Span] | None:
+    """Where the transcript's voice-activity detector heard speech; None when there is none to ask."""
     try:
-        spans: list[Span] | None = folder.transcript().speech or None
+        return folder.transcript().speech or None
     except StageError:
-        spans = None
-    chunks = read_audio(source, probe, span.start_s, span.end_s, rate_hz=RATE_HZ, channels=1, limits=limits)
-    return listen(chunks, span.start_s, spans), []
-
-
-def _turns(number: int, found: Scan, voice: Voice, options: Options) -> list[Turn]:
-    from stages.vision.speaker import SpeakerRules, speaking_turns
-
-    tracks = [track for track in found.tracks if track.shot == number]
-    rules = SpeakerRules(min_turn_s=options.min_turn_s)
-    return speaking_turns(found.shots[number], tracks, found.motions, voice, rules)
+        return None

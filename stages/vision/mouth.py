@@ -8,7 +8,7 @@ upper face; what still changes around the mouth, less what changes around the ey
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from msgspec import Struct, field
@@ -40,7 +40,8 @@ MAX_FRAME_GAP_S = 0.2
 
 
 class Motion(Struct):
-    """One track's mouth motion in time order: change per 1/25 s as a share of the face's own contrast, ≥ 0."""
+    """One track's mouth in time order. `MotionReader`: change per 1/25 s as a share of the face's own contrast, ≥ 0;
+    `stages.vision.lips.LipReader`: the network's score, above 0 when the face speaks."""
 
     times: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -53,13 +54,22 @@ class _Last(Struct):
     patch: NDArray[np.float32]
 
 
-class MouthRecorder(Struct):
-    """Measures the mouths of one shot while its frames stream by. Memory: MAX_HELD frames and a patch per face."""
+class MouthReader(Protocol):
+    """What turns a mouth's pictures into a measure of its speaking."""
 
+    def read(self, track: int, t_s: float, grey: Grey, box: Box) -> None:
+        """One frame of one face; frames of a track come in time order. `box` in pixels of `grey`."""
+
+    def end_shot(self) -> dict[int, Motion]:
+        """What was read in the shot, by track id; then a new shot begins."""
+
+
+class MouthRecorder(Struct):
+    """Hands every frame of every face to the readers while the frames stream by. Memory: MAX_HELD frames."""
+
+    readers: list[MouthReader]
     _held: deque[tuple[float, NDArray[np.uint8]]] = field(default_factory=lambda: deque(maxlen=MAX_HELD))
     _boxes: dict[int, Box] = field(default_factory=dict)
-    _last: dict[int, _Last] = field(default_factory=dict)
-    _motions: dict[int, Motion] = field(default_factory=dict)
 
     def hold(self, t_s: float, grey: Grey) -> None:
         """Keep one frame until the next `release`. `grey` (h, w) uint8."""
@@ -67,35 +77,47 @@ class MouthRecorder(Struct):
             self._held.append((t_s, grey))
 
     def release(self, boxes: dict[int, Box]) -> None:
-        """Measure the held frames for every track seen both now and at the sample before.
+        """Read the held frames of every track seen both now and at the sample before, boxes interpolated.
 
         `boxes`: by track id, in pixels of the held frames, all of the same instant.
         """
         for track, box in boxes.items():
             before = self._boxes.get(track)
             if before is None or box.t_s - before.t_s > MAX_SAMPLE_GAP_S:
-                self._last.pop(track, None)
                 continue
             for t_s, grey in self._held:
                 if before.t_s < t_s <= box.t_s:
-                    self._measure(track, t_s, _patch(grey, between(before, box, t_s)))
+                    at = between(before, box, t_s)
+                    for reader in self.readers:
+                        reader.read(track, t_s, grey, at)
         self._boxes = dict(boxes)
         self._held.clear()
 
-    def end_shot(self) -> dict[int, Motion]:
-        """The shot's motions by track id; then a new shot begins."""
-        motions, self._motions = self._motions, {}
+    def end_shot(self) -> list[dict[int, Motion]]:
+        """The shot's measures of each reader, by track id; then a new shot begins."""
         self._held.clear()
-        self._boxes, self._last = {}, {}
-        return motions
+        self._boxes = {}
+        return [reader.end_shot() for reader in self.readers]
 
-    def _measure(self, track: int, t_s: float, patch: NDArray[np.float32]) -> None:
-        last = self._last.get(track)
+
+class MotionReader(Struct):
+    """Measures how much the mouth moves from frame to frame. Memory: one patch per face."""
+
+    _last: dict[int, _Last] = field(default_factory=dict)
+    _motions: dict[int, Motion] = field(default_factory=dict)
+
+    def read(self, track: int, t_s: float, grey: Grey, box: Box) -> None:
+        patch, last = _patch(grey, box), self._last.get(track)
         if last is not None and 0 < t_s - last.t_s <= MAX_FRAME_GAP_S:
             motion = self._motions.setdefault(track, Motion())
             motion.times.append(t_s)
             motion.values.append(mouth_change(last.patch, patch) * min(0.04 / (t_s - last.t_s), 1.5))
         self._last[track] = _Last(t_s, patch)
+
+    def end_shot(self) -> dict[int, Motion]:
+        motions, self._motions = self._motions, {}
+        self._last = {}
+        return motions
 
 
 def mouth_change(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 from stages.artifacts import Box, Span, Track
 from stages.vision.detectors import Detection, Detector
-from stages.vision.mouth import Motion, MouthRecorder
+from stages.vision.mouth import Motion, MouthReader, MouthRecorder
 from stages.vision.shots import mark_cuts
 from stages.vision.tracking import Tracker, TrackRules
 
@@ -42,7 +42,8 @@ class Scan(Struct, kw_only=True):
 
     shots: list[Span] = field(default_factory=list)
     tracks: list[Track] = field(default_factory=list)
-    motions: dict[int, Motion] = field(default_factory=dict)
+    mouths: list[dict[int, Motion]] = field(default_factory=list)
+    """What each mouth reader measured, by track id. Empty dicts when faces were never together."""
     frames: int = 0
     searches: int = 0
 
@@ -50,6 +51,7 @@ class Scan(Struct, kw_only=True):
 def scan(
     frames: Iterable[Frame[Picture]],
     detector: Detector,
+    mouth_readers: list[MouthReader],
     *,
     span: Span,
     scale: float,
@@ -63,16 +65,21 @@ def scan(
     """
     import cv2
 
-    found = Scan()
-    tracker, mouths = Tracker(rules=rules.tracks), MouthRecorder()
+    found = Scan(mouths=[{} for _ in mouth_readers])
+    tracker, mouths = Tracker(rules=rules.tracks), MouthRecorder(readers=mouth_readers)
     search = _Search(detector, rules.min_face)
     step_s = 1.0 / rules.sample_fps
     shot_start_s, due_s = span.start_s, span.start_s
+
+    def end_shot(end_s: float) -> None:
+        found.shots.append(Span(start_s=shot_start_s, end_s=end_s))
+        found.tracks.extend(tracker.end_shot())
+        for known, read in zip(found.mouths, mouths.end_shot(), strict=True):
+            known.update(read)
+
     for frame, cut in mark_cuts(frames, min_shot_s=rules.min_shot_s):
         if cut:
-            found.shots.append(Span(start_s=shot_start_s, end_s=frame.t_s))
-            found.tracks += tracker.end_shot()
-            found.motions |= mouths.end_shot()
+            end_shot(frame.t_s)
             search.forget()
             shot_start_s = due_s = frame.t_s
         found.frames += 1
@@ -88,9 +95,7 @@ def scan(
         mouths.release({i: _box(frame.t_s, d) for i, d in zip(ids, detections, strict=True)})
         progress(frame.t_s)
     if found.frames:
-        found.shots.append(Span(start_s=shot_start_s, end_s=span.end_s))
-        found.tracks += tracker.end_shot()
-        found.motions |= mouths.end_shot()
+        end_shot(span.end_s)
     found.searches = search.count
     return found
 

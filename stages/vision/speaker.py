@@ -1,41 +1,37 @@
-"""Who speaks when: mouth motion and voice must agree.
+"""Who speaks when.
 
-With one face in view it is that face. With several, each step of the grid gives evidence for each of them: its share
-of all mouth motion while there is speech, and how well its motion follows the voice's level over two seconds. The
-likeliest sequence of speakers under a cost per change (Viterbi) is then held to a least length.
+With one face in view it is that face. With several, `stages.vision.clues` says at each step of a grid how likely each
+of them is speaking; the likeliest sequence of speakers under a cost per change (Viterbi) is then held to a least
+length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from stages.artifacts import Span, Track, Turn
+from stages.vision.clues import Clues, JointClues, MotionClues, Scene, ScoreClues, SpeakerRules
 from stages.vision.mouth import Motion
 from stages.vision.sound import GRID_HZ, Voice
 
 Floats = NDArray[np.float64]
 
 
-class SpeakerRules(Struct, frozen=True, kw_only=True):
-    min_turn_s: float = 1.0
-    change_cost: float = 0.5
-    """In seconds of unit evidence: how much better the other must look before the turn passes."""
-    smooth_s: float = 0.28
-    agreement_s: float = 2.0
-    quiet_motion: float = 0.012
-    """Mouth motion of a closed mouth: noise, compression, a smile. Shares are counted above it."""
-
-
 def speaking_turns(
-    shot: Span, tracks: list[Track], motions: dict[int, Motion], voice: Voice, rules: SpeakerRules
+    shot: Span,
+    tracks: list[Track],
+    mouths: list[dict[int, Motion]],
+    voice: Voice,
+    rules: SpeakerRules,
 ) -> list[Turn]:
     """The turns of one shot in time order, not overlapping, each within its track's life.
 
-    Stretches where no track lives have no turn. A turn goes on through silence until another begins.
+    `mouths`: by track id, mouth motion and, where a network watched, its scores. Stretches where no track lives have no
+    turn. A turn goes on through silence until another begins.
     """
     if not tracks:
         return []
@@ -44,11 +40,14 @@ def speaking_turns(
     if len(tracks) == 1 or alive.sum(axis=0).max() <= 1:
         states = np.where(alive.any(axis=0), alive.argmax(axis=0), -1)
         return _turns(states, grid, shot, [(t, _seen(t)) for t in tracks])
-    heard = _on_grid(voice, grid)
-    activity = np.stack([_activity(motions.get(t.id), grid, rules) for t in tracks])
-    evidence = _evidence(activity, alive, heard, rules)
-    states = _hold(_viterbi(evidence, alive, rules), alive, rules)
-    states = _wait_for_voice(states, heard[1])
+    level, speech = _on_grid(voice, grid)
+    scene = Scene(grid=grid, alive=alive, level=level, speech=speech, rules=rules)
+    kinds: tuple[Callable[[Scene, list[Motion | None]], Clues], ...] = (MotionClues, ScoreClues)
+    clues = JointClues(
+        [kind(scene, [known.get(t.id) for t in tracks]) for kind, known in zip(kinds, mouths, strict=False)]
+    )
+    states = _hold(_viterbi(clues.evidence(), alive, rules), alive, rules)
+    states = _wait_for_voice(states, speech)
     turns = _turns(states, grid, shot, [(t, 0.0) for t in tracks])
     order = {track.id: i for i, track in enumerate(tracks)}
     return [
@@ -56,7 +55,7 @@ def speaking_turns(
             start_s=turn.start_s,
             end_s=turn.end_s,
             track=turn.track,
-            confidence=_confidence(order[turn.track], turn, grid, activity, alive, heard, rules),
+            confidence=clues.confidence(order[turn.track], (grid >= turn.start_s) & (grid < turn.end_s)),
         )
         for turn in turns
     ]
@@ -86,49 +85,6 @@ def _seen(track: Track) -> float:
 def _on_grid(voice: Voice, grid: Floats) -> tuple[Floats, NDArray[np.bool_]]:
     steps = np.clip(((grid - voice.start_s) * GRID_HZ).astype(int), 0, len(voice.level) - 1)
     return voice.level[steps], voice.speech[steps]
-
-
-def _activity(motion: Motion | None, grid: Floats, rules: SpeakerRules) -> Floats:
-    if motion is None or len(motion.times) < 3:
-        return np.zeros(len(grid))
-    values = np.array(motion.values)
-    # one blurred frame, one bad registration must not decide: clip at three times the loud parts
-    values = np.minimum(values, 3 * np.quantile(values, 0.8) + rules.quiet_motion)
-    return _smooth(np.interp(grid, motion.times, values, left=0.0, right=0.0), rules.smooth_s)
-
-
-def _smooth(values: Floats, span_s: float) -> Floats:
-    width = max(1, round(span_s * GRID_HZ)) | 1
-    window = np.hanning(width + 2)[1:-1]
-    padded = np.pad(values, width // 2, mode="edge")
-    return np.asarray(np.convolve(padded, window / window.sum(), mode="valid"), dtype=np.float64)
-
-
-def _evidence(
-    activity: Floats, alive: NDArray[np.bool_], heard: tuple[Floats, NDArray[np.bool_]], rules: SpeakerRules
-) -> Floats:
-    """(tracks, steps): positive where the track is likelier than the average of those in view to be speaking."""
-    level, speech = heard
-    motion = np.where(alive, activity, 0.0)
-    count = alive.sum(axis=0)
-    share = (motion + rules.quiet_motion) / (motion.sum(axis=0) + np.maximum(count, 1) * rules.quiet_motion)
-    evidence = np.clip(np.log(share * np.maximum(count, 1)), -2.0, 2.0)
-    if np.ptp(level) > 0:
-        evidence = evidence + np.stack([_agreement(track, level, rules) for track in activity])
-    return np.where(alive & speech & (count > 1), evidence, 0.0)
-
-
-def _agreement(activity: Floats, level: Floats, rules: SpeakerRules) -> Floats:
-    """Correlation of mouth motion and voice level in a sliding window, −1 to 1; 0 where either stands still."""
-    a, b = activity - activity.mean(), level - level.mean()
-    width = rules.agreement_s
-    mean_a, mean_b = _smooth(a, width), _smooth(b, width)
-    covariance = _smooth(a * b, width) - mean_a * mean_b
-    spread = np.sqrt(
-        np.maximum(_smooth(a * a, width) - mean_a**2, 0.0) * np.maximum(_smooth(b * b, width) - mean_b**2, 0.0)
-    )
-    # a floor on the spread keeps the correlation of two near-constant signals from being counted as agreement
-    return np.asarray(covariance / (spread + 0.25 * rules.quiet_motion), dtype=np.float64)
 
 
 def _viterbi(evidence: Floats, alive: NDArray[np.bool_], rules: SpeakerRules) -> NDArray[np.int64]:
@@ -204,35 +160,3 @@ def _turns(states: NDArray[np.int64], grid: Floats, shot: Span, tracks: list[tup
         end_s = shot.end_s if last == len(grid) else float(grid[last] - half)
         turns.append(Turn(start_s=start_s, end_s=end_s, track=track.id, confidence=confidence))
     return turns
-
-
-def _confidence(
-    index: int,
-    turn: Turn,
-    grid: Floats,
-    activity: Floats,
-    alive: NDArray[np.bool_],
-    heard: tuple[Floats, NDArray[np.bool_]],
-    rules: SpeakerRules,
-) -> float:
-    """0 to 1: how far this mouth's motion stands above the next one's while there was speech, for how long, and how
-    well it keeps time with the voice (a mouth that does not counts half; a chewing one does not)."""
-    level, speech = heard
-    inside = (grid >= turn.start_s) & (grid < turn.end_s)
-    spoken = inside & speech
-    if not spoken.any():
-        return 0.0
-    others = [i for i in range(len(activity)) if i != index and alive[i, inside].mean() > 0.2]
-    if not others:
-        return 1.0
-    mine = float(activity[index, spoken].mean())
-    rival = max(float(activity[i, spoken].mean()) for i in others)
-    margin = max(0.0, (mine - rival) / (mine + rival + 2 * rules.quiet_motion))
-    long_enough = min(1.0, float(spoken.sum()) / GRID_HZ / rules.min_turn_s)
-    return margin * long_enough * (0.5 + min(0.5, max(0.0, _correlation(activity[index, inside], level[inside]))))
-
-
-def _correlation(a: Floats, b: Floats) -> float:
-    """Pearson's, 0 where either is constant."""
-    spread = float(a.std() * b.std())
-    return float(((a - a.mean()) * (b - b.mean())).mean()) / spread if spread > 0 else 0.0

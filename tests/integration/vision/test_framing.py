@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from stages.errors import Misconfigured, Rejected, Transient
 from stages.folder import JobFolder
 from stages.media.probe import probe_media
 from stages.vision.detectors import YUNET_FILE
+from stages.vision.lrasd import WEIGHTS_FILE
 from tests.integration.vision.measure import (
     containment,
     cut_latency_frames,
@@ -27,8 +30,11 @@ from tests.integration.vision.measure import (
 from tests.media.maker import Spec, Truth, make
 
 SHARED_MODELS = Path(__file__).parents[3].parent / "shared" / "models"
+needs_lrasd = pytest.mark.skipif(
+    not (SHARED_MODELS / WEIGHTS_FILE).is_file(), reason="LR-ASD's weights are not at hand"
+)
 needs_yunet = pytest.mark.skipif(not (SHARED_MODELS / YUNET_FILE).is_file(), reason="the YuNet model is not at hand")
-YUNET = faces.Options(detector="yunet", models_dir=SHARED_MODELS)
+YUNET = faces.Options(detector="yunet", speaker="signal", models_dir=SHARED_MODELS)
 CASCADE = faces.Options(detector="cascade")
 TALK = Spec(seconds=24, scenes=("seated", "walk", "pair", "page"))
 
@@ -108,8 +114,11 @@ def test_a_talk_is_framed_as_a_person_would(talk: Made) -> None:
 
 
 @needs_yunet
-def test_two_people_are_told_apart_by_sight_and_sound(tmp_path: Path) -> None:
-    made = shoot(tmp_path, Spec(seconds=32, scenes=("pair",), rate=(25, 1), seed=3), YUNET)
+@pytest.mark.parametrize("speaker", ["signal", pytest.param("lrasd", marks=needs_lrasd)])
+def test_two_people_are_told_apart_by_sight_and_sound(tmp_path: Path, speaker: Literal["signal", "lrasd"]) -> None:
+    spec = Spec(seconds=24, scenes=("pair",), rate=(25, 1), seed=3)
+    made = shoot(tmp_path, spec, msgspec.structs.replace(YUNET, speaker=speaker))
+    assert made.faces.speaker == speaker
     changes = switch_latency_s(made.plan, made.truth)
     assert len(made.faces.tracks) == 2
     assert len(changes) >= 4
@@ -163,7 +172,7 @@ def test_other_shapes_and_rates_are_framed_as_well(tmp_path: Path, spec: Spec) -
 
 
 def test_the_bundled_cascade_alone_still_frames_the_talk(tmp_path: Path) -> None:
-    made = shoot(tmp_path, Spec(seconds=12, scenes=TALK.scenes), CASCADE)
+    made = shoot(tmp_path, Spec(seconds=8, scenes=TALK.scenes), CASCADE)
     truth, plan = made.truth, made.plan
     assert made.found.detector == "cascade"
     assert containment(plan, truth, "seated") >= 0.99

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from stages.artifacts import Box, Span, Track
+from stages.vision.clues import SpeakerRules
 from stages.vision.mouth import Motion
 from stages.vision.sound import GRID_HZ, RATE_HZ, Voice, listen, silence
-from stages.vision.speaker import SpeakerRules, speaking_turns
+from stages.vision.speaker import speaking_turns
 
 RULES = SpeakerRules()
 LENGTH_S = 20.0
@@ -48,7 +49,7 @@ def scene(
 def test_alternating_people_get_their_turns_within_a_tenth_of_a_second(seed: int) -> None:
     script = [(0.5, 4.8, 1), (5.2, 9.6, 2), (10.0, 14.4, 1), (14.9, 19.5, 2)]
     motions, voice = scene(script, seed=seed)
-    turns = speaking_turns(SHOT, [person(1), person(2)], motions, voice, RULES)
+    turns = speaking_turns(SHOT, [person(1), person(2)], [motions], voice, RULES)
     assert [t.track for t in turns] == [1, 2, 1, 2]
     assert (turns[0].start_s, turns[-1].end_s) == (SHOT.start_s, SHOT.end_s)
     for turn, (start_s, _, _) in list(zip(turns, script, strict=True))[1:]:
@@ -58,7 +59,7 @@ def test_alternating_people_get_their_turns_within_a_tenth_of_a_second(seed: int
 
 def test_a_grunt_of_the_listener_takes_no_turn() -> None:
     motions, voice = scene([(0.5, 9.0, 1), (9.0, 9.3, 2), (9.3, 19.0, 1)])
-    turns = speaking_turns(SHOT, [person(1), person(2)], motions, voice, RULES)
+    turns = speaking_turns(SHOT, [person(1), person(2)], [motions], voice, RULES)
     assert [t.track for t in turns] == [1]
 
 
@@ -67,7 +68,7 @@ def test_a_chewing_listener_is_not_the_speaker() -> None:
     motions, voice = scene([(0.5, 19.5, 1)])
     chewing = 0.05 + 0.02 * np.sin(np.arange(STEPS) / GRID_HZ * 2 * np.pi * 1.1) + rng.normal(0, 0.004, STEPS)
     motions[2] = Motion(times=motions[2].times, values=np.abs(chewing).tolist())
-    turns = speaking_turns(SHOT, [person(1), person(2)], motions, voice, RULES)
+    turns = speaking_turns(SHOT, [person(1), person(2)], [motions], voice, RULES)
     longest = max(turns, key=lambda t: t.end_s - t.start_s)
     assert longest.track == 1
     assert sum(t.end_s - t.start_s for t in turns if t.track == 1) > 0.9 * LENGTH_S
@@ -76,31 +77,31 @@ def test_a_chewing_listener_is_not_the_speaker() -> None:
 def test_turns_are_held_for_the_least_time() -> None:
     script = [(n * 0.6, n * 0.6 + 0.6, 1 + n % 2) for n in range(33)]
     motions, voice = scene(script)
-    turns = speaking_turns(SHOT, [person(1), person(2)], motions, voice, RULES)
+    turns = speaking_turns(SHOT, [person(1), person(2)], [motions], voice, RULES)
     assert all(t.end_s - t.start_s >= RULES.min_turn_s - 0.05 for t in turns)
 
 
 def test_two_still_mouths_give_no_confidence() -> None:
     motions, voice = scene([], noise=0.004)
     everywhere = Voice(start_s=voice.start_s, level=syllables(np.random.default_rng(9)), speech=np.ones(STEPS, bool))
-    turns = speaking_turns(SHOT, [person(1), person(2)], motions, everywhere, RULES)
+    turns = speaking_turns(SHOT, [person(1), person(2)], [motions], everywhere, RULES)
     assert max(t.confidence for t in turns) < 0.2
 
 
 def test_one_face_is_the_speaker_and_the_turn_ends_with_it() -> None:
-    [turn] = speaking_turns(SHOT, [person(1, 0.0, 12.0)], {}, silence(SHOT.start_s, SHOT.end_s), RULES)
+    [turn] = speaking_turns(SHOT, [person(1, 0.0, 12.0)], [{}], silence(SHOT.start_s, SHOT.end_s), RULES)
     assert (turn.track, turn.start_s) == (1, SHOT.start_s)
     assert turn.end_s == pytest.approx(SHOT.start_s + 12.0, abs=0.05)
     assert turn.confidence == pytest.approx(0.9)
 
 
 def test_nobody_in_view_gives_no_turns() -> None:
-    assert speaking_turns(SHOT, [], {}, silence(SHOT.start_s, SHOT.end_s), RULES) == []
+    assert speaking_turns(SHOT, [], [{}], silence(SHOT.start_s, SHOT.end_s), RULES) == []
 
 
 def test_a_person_speaks_only_while_in_view() -> None:
     motions, voice = scene([(0.5, 19.5, 2)])
-    turns = speaking_turns(SHOT, [person(1), person(2, 8.0, 20.0)], motions, voice, RULES)
+    turns = speaking_turns(SHOT, [person(1), person(2, 8.0, 20.0)], [motions], voice, RULES)
     assert [t.track for t in turns] == [1, 2]
     assert turns[1].start_s == pytest.approx(SHOT.start_s + 8.0, abs=0.1)
 
