@@ -58,7 +58,7 @@ def _measure(supervisor: psutil.Process, seconds: float) -> dict[str, Any]:
     processes = [supervisor, *supervisor.children(recursive=True)]
     before = [_cpu_s(process) for process in processes]
     time.sleep(seconds)
-    rows = []
+    rows: list[dict[str, Any]] = []
     pss = 0
     for process, cpu_s in zip(processes, before, strict=True):
         pss += process.memory_full_info().pss
