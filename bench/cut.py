@@ -204,6 +204,7 @@ def _floor_ffmpeg(raw: Path, options: Options, rate: Fraction) -> None:
 
 def _floor_ours(pictures: list[av.VideoFrame], options: Options, rate: Fraction, out: Path) -> None:
     with closing(ClipWriter(out, rate, _SIZE, choose_encoder("cpu"), _settings(options), options.audio_kbps)) as writer:
+        writer.sound([])
         for picture in pictures:
             writer.write(picture)
         writer.finish()

@@ -25,6 +25,7 @@ from stages.folder import JobFolder, publish
 from stages.media.captions import CaptionRules, Cue, clip_words, make_cues, sentence_ends
 from stages.media.captions_draw import CaptionPainter, CaptionStyle, line_room, text_width
 from stages.media.colour import colour_of, transfer_of
+from stages.media.deinterlace import deinterlaced
 from stages.media.encode import ClipWriter, VideoEncoder, VideoSettings, choose_encoder
 from stages.media.fonts import choose_typeface
 from stages.media.framerate import conform, frame_count, output_rate
@@ -210,7 +211,8 @@ class _Job:
         painter = self._painter()
         renderer: Renderer | None = None
         last_s = self.start_s
-        for k, frame in conform(self._frames(), self.start_s, self.frames, self.rate):
+        frames = deinterlaced(self._frames(), self._picture_notes)
+        for k, frame in conform(frames, self.start_s, self.frames, self.rate):
             if renderer is None:
                 if transfer := transfer_of(frame.image):
                     self._picture_notes.append(f"HDR ({transfer.upper()}) was tone-mapped to SDR")

@@ -70,6 +70,21 @@ def waves(path: Path, size: tuple[int, int], period: float, seconds: float) -> N
         out.mux(video.encode(None))
 
 
+def interlaced(path: Path, seconds: float) -> None:
+    """A bright block moving to the right, each picture two fields of different instants, 25 pictures a second."""
+    options = {"preset": "ultrafast", "crf": "12", "flags": "+ildct+ilme"}
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=25, options=options)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for n in range(round(seconds * 25)):
+            picture = np.full((HEIGHT, WIDTH), 50, np.uint8)
+            for field in (0, 1):
+                left = 240 + 8 * (2 * n + field) % 200
+                picture[field::2, left : left + 100] = 200
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")))
+        out.mux(video.encode(None))
+
+
 def number_of(luma: NDArray[np.uint8], left: float, scale: float) -> int:
     """The number in an output picture; source column x is at (x - left) * scale."""
     band = luma[luma.shape[0] // 8 : luma.shape[0] * 3 // 8]

@@ -21,7 +21,7 @@ from stages.folder import PART_SUFFIX
 from stages.media.loudness import measure
 from stages.media.verify import index_in_front, verify_clip
 from tests.integration.cut.kit import QUICK, Case, case, decode, pane, rgb_frames, shot
-from tests.integration.cut.sources import waves
+from tests.integration.cut.sources import interlaced, waves
 from tests.media.maker import Spec, make
 
 SMALL = (360, 640)
@@ -256,6 +256,18 @@ def test_hdr_is_brought_to_sdr_and_said(tmp_path: Path) -> None:
     luma = decode(job.video).luma
     assert 30 < luma.mean() < 200
     assert luma.std() > 15
+
+
+def test_fields_do_not_comb(tmp_path: Path) -> None:
+    source = tmp_path / "fields.mp4"
+    interlaced(source, 2.0)
+    job = case(tmp_path, source, 0.4, 1.4, words=[], size=(202, 360))
+    result = job.run(msgspec.structs.replace(QUICK, crf=6))
+    assert any("deinterlaced" in note for note in result.notes)
+    luma = decode(job.video).luma.astype(int)
+    assert len(luma) == 25
+    assert luma.std() > 30
+    assert np.abs(2 * luma[:, 1:-1] - luma[:, :-2] - luma[:, 2:]).mean() < 2.0
 
 
 def test_a_plan_for_another_range_is_refused(tmp_path: Path) -> None:
