@@ -30,8 +30,9 @@ _THIN = 0.35
 """A candidate with a smaller share of speech is mostly silence: only taken when nothing better is left."""
 _TIER_COST = 6.0
 """Taken off the total of candidates that are thin or too short; more than scores usually differ."""
-_APART_S = 20.0
-"""Clips lie this far apart where the number allows it: two halves of one good moment are no two moments."""
+_APART_SHARE = 0.25
+"""Where the number allows it, clips lie apart by this share of the source for each, at most by the longest clip: two
+halves of one good moment are no two moments."""
 _MAX_CONSIDERED = 50
 _SAME = 0.5
 """Two candidates that share more than this of the shorter one are the same moment."""
@@ -136,7 +137,7 @@ class _Chooser:
         short = np.arange(len(self._spans)) >= self._short
         tier = thin.astype(int) + 2 * short
         best: list[int] = []
-        apart_s = max(self._wish.min_gap_s, min(_APART_S, self._duration_s / (4 * self._wish.clips)))
+        apart_s = max(self._wish.min_gap_s, min(self._wish.max_s, _APART_SHARE * self._duration_s / self._wish.clips))
         for ceiling, gap_s in itertools.product(sorted(set(tier.tolist())), (apart_s, self._wish.min_gap_s)):
             allowed = np.flatnonzero(tier <= ceiling)
             found = schedule(

@@ -28,6 +28,7 @@ _BLOCK_S = 45.0
 _PAUSE_CAP_S = 2.0
 _TOPIC_UNITS = 5
 """Units on each side of a border whose words are compared."""
+_LIVELY_S = 3.0
 _AFTER_S = 2.0
 """A reaction this soon after a clip's last word belongs to it (and is given room by the border where there is any)."""
 
@@ -88,11 +89,10 @@ def of_sound(units: Sequence[Unit], spans: Spans, evidence: Evidence) -> dict[st
         level = np.where(talk, sound.level_db, 0.0)
         mean = _over(level, first, last) / heard
         usual, loud = float(np.median(sound.level_db[talk])), float(np.percentile(sound.level_db[talk], 90))
-        spread = _over(level**2, first, last) / heard - mean**2
         hook_heard = np.maximum(_over(talk, first, hook), 1.0)
         found["loud"] = mean - usual
         found["peaks"] = _over(talk & (sound.level_db > loud), first, last) / heard
-        found["lively"] = np.sqrt(np.maximum(spread, 0.0))
+        found["lively"] = _over(_wobble(sound, talk), first, last) / heard
         found["opening"] = _over(level, first, hook) / hook_heard - usual
         if evidence.speech:
             found["coverage"] = np.minimum(heard * HOP_S / np.maximum(length, HOP_S), 1.0)
@@ -113,6 +113,17 @@ def of_sound(units: Sequence[Unit], spans: Spans, evidence: Evidence) -> dict[st
             words = np.array([u.last - u.first for u in units], np.float64)
             found["pace"] = _sums(words, spans) / np.maximum(_sums(ends - starts, spans), 1.0)
     return found
+
+
+def _wobble(sound: Sound, talk: NDArray[np.bool_]) -> Values:
+    """How far each heard value lies from the mean of the 3 s around it, dB: a step in loudness is no liveliness."""
+    import numpy as np
+
+    half = round(_LIVELY_S / HOP_S / 2)
+    at = np.arange(len(sound))
+    first, last = np.maximum(at - half, 0), np.minimum(at + half + 1, len(sound))
+    mean = _over(np.where(talk, sound.level_db, 0.0), first, last) / np.maximum(_over(talk, first, last), 1.0)
+    return np.where(talk, np.abs(sound.level_db - mean), 0.0)
 
 
 class _Talk:

@@ -40,10 +40,24 @@ SOUND_WEIGHTS: Mapping[str, float] = {
     "coverage": 0.8,
     "picture": 0.4,
 }
+_NOTICED: Mapping[str, float] = {
+    "loud": 2.0,
+    "opening": 2.0,
+    "lively": 0.5,
+    "peaks": 0.05,
+    "coverage": 0.08,
+    "pace": 0.15,
+    "pauses": 0.2,
+    "picture": 1.0,
+    "topic": 0.05,
+    "novelty": 0.02,
+}
+"""Differences (in each feature's own unit) that one just notices; the least divisor of its z-score."""
 _LENGTH_WEIGHT = 0.5
 _ROUGH_WORDS, _ROUGH_SOUND = 0.35, 1.3
 """Rough words are wrong in one of four: what they say counts less, how it sounds more."""
-_Z_CAP = 3.0
+_Z_KNEE = 3.0
+"""Beyond it a z-score counts by its logarithm: no single feature decides alone, and more is still more."""
 _SOFTNESS = 2.0
 """Features that speak for a moment come together; a steeper curve would make all good candidates equal."""
 _MAD_TO_SIGMA = 1.4826
@@ -78,7 +92,7 @@ def judge(
         (sound, SOUND_WEIGHTS, _ROUGH_SOUND if rough else 1.0),
     ):
         for name, values in features.items():
-            z[name] = robust_z(values)
+            z[name] = robust_z(values, _NOTICED.get(name, 0.0))
             parts[name] = factor * weights[name] * z[name]
             scale += (factor * weights[name]) ** 2
     length = np.maximum(spans.end_s - spans.start_s, 0.1)
@@ -87,8 +101,12 @@ def judge(
     return Verdict(total, 1 / (1 + np.exp(-total / (_SOFTNESS * max(math.sqrt(scale), 1.0)))), parts, z)
 
 
-def robust_z(values: Values) -> Values:
-    """(value - median) / (1.4826 MAD), within ±3. Where the MAD is 0 the mean deviation from the median stands in."""
+def robust_z(values: Values, least: float = 0.0) -> Values:
+    """(value - median) / (1.4826 MAD), compressed beyond ±3.
+
+    Where the MAD is 0 the mean deviation stands in. The divisor is at least `least`: what is too small to be noticed
+    is no difference, however even the source.
+    """
     import numpy as np
 
     if not len(values):
@@ -97,9 +115,13 @@ def robust_z(values: Values) -> Values:
     spread = _MAD_TO_SIGMA * float(np.median(np.abs(distance)))
     if spread < 1e-9:
         spread = 1.2533 * float(np.mean(np.abs(distance)))  # sigma of a normal distribution by its mean deviation
+    spread = max(spread, least)
     if spread < 1e-9:
         return np.zeros_like(values)
-    return np.clip(distance / spread, -_Z_CAP, _Z_CAP)
+    z: Values = distance / spread
+    beyond = np.maximum(np.abs(z), _Z_KNEE)
+    compressed: Values = np.clip(z, -_Z_KNEE, _Z_KNEE) + np.sign(z) * np.log(beyond / _Z_KNEE)
+    return compressed
 
 
 def reasons(
