@@ -94,7 +94,7 @@ class Talk:
         )
 
     def sound(self, duration_s: float) -> Sound:
-        noise = np.random.default_rng(self.rng.randrange(2**31))
+        noise = np.random.default_rng(len(self.words))
         level = noise.normal(-60, 1.5, int(duration_s / HOP_S))
         for w in self.words:
             level[int(w.start_s / HOP_S) : int(w.end_s / HOP_S)] = -26
