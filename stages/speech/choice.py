@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stages.base import Device
@@ -99,19 +99,22 @@ def _best(folder: Path, device: str) -> Path | None:
 
 
 def _whisper(folder: Path, device: str, wish: Wish) -> Recogniser:
-    compute_type = wish.compute_type
-    if compute_type == "auto":
-        compute_type = "float16" if device == "cuda" else "int8"
-    batch_size = wish.batch_size or (8 if device == "cuda" else 1)
-    settings = whisper.WhisperSettings(
+    settings = _settings(wish, device)
+    if device == "cuda" and wish.device == "auto":
+        settings = replace(settings, cpu_instead=replace(_settings(wish, "cpu"), compute_type="int8"))
+    return whisper.WhisperRecogniser(folder, settings)
+
+
+def _settings(wish: Wish, device: str) -> whisper.WhisperSettings:
+    on_card = device == "cuda"
+    return whisper.WhisperSettings(
         device=device,
-        compute_type=compute_type,
+        compute_type=wish.compute_type if wish.compute_type != "auto" else "float16" if on_card else "int8",
         beam_size=wish.beam_size,
-        batch_size=batch_size,
+        batch_size=wish.batch_size or (8 if on_card else 1),
         threads=wish.threads,
         language=wish.language,
     )
-    return whisper.WhisperRecogniser(folder, settings)
 
 
 def _sphinx(wish: Wish, note: str) -> Recogniser:

@@ -39,6 +39,8 @@ class WhisperSettings:
     batch_size: int = 1
     threads: int = 0
     language: str | None = None
+    cpu_instead: WhisperSettings | None = None
+    """What to do where the card or its libraries do not work; None: raise."""
 
 
 class WhisperRecogniser:
@@ -72,25 +74,20 @@ class WhisperRecogniser:
                 yield from self._together(batch)
 
     def __enter__(self) -> Self:
-        import ctranslate2
-        import faster_whisper
-
-        ctranslate2.set_random_seed(0)  # the temperature fallback samples: the same source gives the same words
         complain_unless_complete(self._folder)
+        settings = self.settings
         try:
-            self._whisper = faster_whisper.WhisperModel(
-                str(self._folder),
-                device=self.settings.device,
-                compute_type=self.settings.compute_type,
-                cpu_threads=self.settings.threads,
-                local_files_only=True,
-            )
+            self._whisper = _load(self._folder, settings)
         except (RuntimeError, ValueError, OSError) as error:
-            raise Misconfigured(
-                f"the speech model in {self._folder} cannot be loaded on {self.settings.device} "
-                f"as {self.settings.compute_type}: {error}",
-                "model-unusable",
-            ) from error
+            if settings.device != "cuda" or settings.cpu_instead is None:
+                raise Misconfigured(
+                    f"the speech model in {self._folder} cannot be loaded on {settings.device} "
+                    f"as {settings.compute_type}: {error}",
+                    "model-unusable",
+                ) from error
+            self.notes.append(f"the card cannot be used, words come from the CPU: {error}")
+            self.settings, self.device = settings.cpu_instead, "cpu"
+            return self.__enter__()
         if not self._whisper.model.is_multilingual:
             if self._language not in (None, "en"):
                 self.notes.append(f"the model {self.model} knows only English; {self._language!r} was asked for")
@@ -165,6 +162,25 @@ class WhisperRecogniser:
             if word.word.strip()
         ]
         return Heard(start_s=piece.start_s, end_s=piece.end_s, words=words, language=self._language)
+
+
+def _load(folder: Path, settings: WhisperSettings) -> Any:
+    """The model, proven by one window of silence: CUDA's libraries are looked for at the first use, not before."""
+    import ctranslate2
+    import faster_whisper
+    import numpy as np
+
+    ctranslate2.set_random_seed(0)  # the temperature fallback samples: the same source gives the same words
+    model = faster_whisper.WhisperModel(
+        str(folder),
+        device=settings.device,
+        compute_type=settings.compute_type,
+        cpu_threads=settings.threads,
+        local_files_only=True,
+    )
+    if settings.device == "cuda":
+        model.encode(np.zeros((model.model.n_mels, 3000), np.float32))
+    return model
 
 
 def is_model(folder: Path) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import faster_whisper
 import msgspec
 import numpy as np
 import pytest
@@ -111,6 +113,29 @@ def test_whisper_is_taken_when_its_model_is_there(
     for n in range(groups):
         part = found.words[n * len(said) : (n + 1) * len(said)]
         assert part[-1].end_s - part[0].start_s <= 5.5
+
+
+def test_a_card_that_does_not_work_is_told_and_the_cpu_does_it(
+    tmp_path: Path, whisper_models: Path, speech_like: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = faster_whisper.WhisperModel
+
+    def without_cublas(folder: str, *, device: str, **more: Any) -> Any:
+        if device == "cuda":
+            raise RuntimeError("Library libcublas.so.12 is not found or cannot be loaded")
+        return real(folder, device=device, **more)
+
+    monkeypatch.setattr(whisper, "cuda_cards", lambda: 1)
+    monkeypatch.setattr(faster_whisper, "WhisperModel", without_cublas)
+    folder = job_folder(tmp_path, speech_like)
+    found = run(folder, transcribe.Options(models_dir=str(whisper_models)))
+    assert found.device == "cpu"
+    assert found.words
+    assert found.notes == [
+        "the card cannot be used, words come from the CPU: Library libcublas.so.12 is not found or cannot be loaded"
+    ]
+    with pytest.raises(Misconfigured, match="cannot be loaded on cuda as float16"):
+        run(folder, transcribe.Options(models_dir=str(whisper_models), device="cuda"))
 
 
 def test_the_language_of_the_job_is_the_language_of_the_model(
