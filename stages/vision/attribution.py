@@ -70,8 +70,11 @@ class Attribution:
         elif wish != "signal":
             self.method = "lrasd"
             cuda = device != "cpu" and lrasd.cuda_at_hand()
-            network = LrAsd(models_dir / lrasd.WEIGHTS_FILE, cuda=cuda, threads=threads)
-            self.readers.append(LipReader(network, lambda: mfcc(self._heard()), span.start_s))
+
+            def load() -> tuple[LrAsd, Samples]:
+                return LrAsd(models_dir / lrasd.WEIGHTS_FILE, cuda=cuda, threads=threads), mfcc(self._heard())
+
+            self.readers.append(LipReader(load, span.start_s))
 
     def turns(self, found: Scan, heard: list[Span] | None, min_turn_s: float) -> list[Turn]:
         """Who speaks when, shot by shot. `heard`: where a voice-activity detector heard speech, None when none did."""

@@ -54,7 +54,7 @@ def stretches(shot: Span, tracks: list[Track], turns: list[Turn], fits: Fits, ru
     if not tracks:
         return [_whole(shot.start_s, shot.end_s, "no face in this shot: the whole picture")]
     people = _relevant(tracks, turns, rules)
-    if len(people) > 1 and fits(people, shot.start_s, shot.end_s):
+    if len(people) > 1 and _share_the_shot(people, shot) and fits(people, shot.start_s, shot.end_s):
         return [
             Stretch(
                 start_s=shot.start_s, end_s=shot.end_s, kind="group", tracks=_left_to_right(people),
@@ -71,6 +71,12 @@ def _relevant(tracks: list[Track], turns: list[Turn], rules: LayoutRules) -> lis
     largest = max(height.values())
     speak = {turn.track for turn in turns if turn.confidence >= rules.min_confidence}
     return [t for t in tracks if height[t.id] >= rules.background * largest or t.id in speak]
+
+
+def _share_the_shot(people: list[Track], shot: Span) -> bool:
+    """Whether all are in view together for half of the shot: those who come one after the other are cut between."""
+    first, last = max(t.boxes[0].t_s for t in people), min(t.boxes[-1].t_s for t in people)
+    return last - first >= 0.5 * (shot.end_s - shot.start_s)
 
 
 def _by_turns(shot: Span, people: list[Track], turns: list[Turn], rules: LayoutRules) -> list[Stretch]:
@@ -95,8 +101,9 @@ def _by_turns(shot: Span, people: list[Track], turns: list[Turn], rules: LayoutR
 def _shown(turn: Turn, start_s: float, end_s: float, people: list[Track], rules: LayoutRules) -> Stretch:
     present = [t for t in people if _presence(t, start_s, end_s) > 0.5]
     if turn.confidence >= rules.min_confidence or len(present) <= 1:
-        alone = len(people) == 1
-        reason = "one face" if alone else f"person {turn.track} speaks (confidence {turn.confidence:.2f})"
+        reason = "one face"
+        if len(people) > 1:
+            reason = f"{_place(turn.track, present)} speaks (confidence {turn.confidence:.2f})"
         return Stretch(start_s=start_s, end_s=end_s, kind="one", tracks=(turn.track,), reason=reason)
     if len(present) == 2:
         return Stretch(
@@ -185,6 +192,16 @@ def _presence(track: Track, start_s: float, end_s: float) -> float:
 
 def _left_to_right(tracks: list[Track]) -> tuple[int, ...]:
     return tuple(t.id for t in sorted(tracks, key=lambda t: (float(np.median([b.x for b in t.boxes])), t.id)))
+
+
+def _place(track: int, present: list[Track]) -> str:
+    """How a person would name somebody in the picture."""
+    order = _left_to_right(present)
+    places = {2: ("left", "right"), 3: ("left", "middle", "right")}.get(len(order))
+    if places is None or track not in order:
+        return f"person {track}"
+    place = places[order.index(track)]
+    return "the person in the middle" if place == "middle" else f"the person on the {place}"
 
 
 def _count(number: int) -> str:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-WINDOW = 100
-"""Pictures scored at once, 4 s: what the network was tuned on, and a bound for memory."""
+WINDOW = 50
+"""Pictures scored at once, 2 s, a length that the network was tuned on; memory grows with it (about 2 MB each)."""
 CONTEXT = 12
 """Pictures of the window before that are scored again, so that no score lacks a past."""
 MAX_REPEATS = 5
@@ -49,13 +49,13 @@ class _Run(Struct):
 
 
 class LipReader:
-    """A `MouthReader`. Ticks are 1/25 s from `start_s`. `sound` is asked for once, when two faces are in view: cepstra
-    (steps, 13) at 100 Hz from `start_s` on. Memory: WINDOW pictures per face and MAX_FACES faces."""
+    """A `MouthReader`. Ticks are 1/25 s from `start_s`. `load` is called once, when two faces are in view, and gives
+    the network and the sound: cepstra (steps, 13) at 100 Hz from `start_s` on. Memory: WINDOW pictures per face and
+    MAX_FACES faces."""
 
-    def __init__(self, network: Scorer, sound: Callable[[], Floats], start_s: float) -> None:
-        self._network = network
-        self._load = sound
-        self._sound: Floats | None = None
+    def __init__(self, load: Callable[[], tuple[Scorer, Floats]], start_s: float) -> None:
+        self._load = load
+        self._loaded: tuple[Scorer, Floats] | None = None
         self._start_s = start_s
         self._runs: dict[int, _Run] = {}
         self._scores: dict[int, Motion] = {}
@@ -87,16 +87,17 @@ class LipReader:
     def _score(self, track: int, run: _Run) -> None:
         if len(run.pictures) < MIN_PICTURES or len(run.pictures) <= run.scored:
             return
-        if self._sound is None:
-            self._sound = self._load()
+        if self._loaded is None:
+            self._loaded = self._load()
+        network, whole = self._loaded
         first, last = run.first * SOUND_PER_PICTURE, run.end * SOUND_PER_PICTURE
-        sound = self._sound[max(0, first) : last]
+        sound = whole[max(0, first) : last]
         if len(sound) == 0:
             return
         # the clip's last pictures may outlast its sound by a few steps
         sound = np.pad(sound, ((max(0, -first), 0), (0, 0)), mode="edge")
         sound = np.pad(sound, ((0, last - first - len(sound)), (0, 0)), mode="edge")
-        scores = self._network.score(np.stack(run.pictures), sound)
+        scores = network.score(np.stack(run.pictures), sound)
         known = self._scores.setdefault(track, Motion())
         known.times += [self._start_s + (run.first + n) / PICTURE_HZ for n in range(run.scored, len(scores))]
         known.values += [float(s) for s in scores[run.scored :]]

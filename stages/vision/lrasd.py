@@ -69,6 +69,7 @@ class LrAsd:
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 3
+        settings.enable_mem_pattern = False  # a plan per window length costs more memory than it saves time
         # idle threads of the network must sleep: decoding and searching want the cores between two windows
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = ["CUDAExecutionProvider"] if cuda else []

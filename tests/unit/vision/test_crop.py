@@ -94,7 +94,7 @@ def test_a_change_of_speaker_is_a_cut_and_never_a_pan() -> None:
     assert [(s.start_s, s.layout, len(s.panes[0].keys)) for s in plan.shots] == [
         (0.0, "still", 1), (4.0, "still", 1), (7.0, "still", 1),
     ]  # fmt: skip
-    assert "person 2 speaks" in plan.shots[1].reason
+    assert "the person on the right speaks" in plan.shots[1].reason
 
 
 def test_two_who_sit_close_share_one_frame() -> None:
@@ -105,6 +105,15 @@ def test_two_who_sit_close_share_one_frame() -> None:
     [shot] = plan.shots
     assert shot.layout == "still"
     assert "one frame holds all" in shot.reason
+
+
+def test_two_who_come_one_after_the_other_are_cut_between() -> None:
+    """A dissolve, or somebody who leaves: near enough for one frame, but never in it together."""
+    people = [walker(1, lambda t: 800.0, end_s=5.2), walker(2, lambda t: 1050.0, start_s=4.8)]
+    source = faces(people, [turn(1, 0, 5), turn(2, 5, 10)])
+    plan = plan_crop(source, OPTIONS)
+    check(plan, source)
+    assert [(s.start_s, s.layout) for s in plan.shots] == [(0.0, "still"), (5.0, "still")]
 
 
 def test_an_unknown_speaker_of_two_gives_a_stack() -> None:

@@ -152,7 +152,7 @@ def grey(tick: int) -> NDArray[np.uint8]:
 
 def test_each_picture_is_scored_once_beside_its_own_sound_and_memory_is_bounded() -> None:
     counter = Counter()
-    reader = LipReader(counter, lambda: SOUND, 50.0)
+    reader = LipReader(lambda: (counter, SOUND), 50.0)
     for tick in range(730):
         reader.read(7, 50.0 + tick / 25, grey(tick), BOX)
     scores = reader.end_shot()[7]
@@ -163,7 +163,7 @@ def test_each_picture_is_scored_once_beside_its_own_sound_and_memory_is_bounded(
 
 
 def test_faster_frames_are_thinned_slower_ones_repeated_and_gaps_left_open() -> None:
-    reader = LipReader(Counter(), lambda: SOUND, 0.0)
+    reader = LipReader(lambda: (Counter(), SOUND), 0.0)
     ticks = [n / 60 * 25 for n in range(240)]
     for at in ticks:
         reader.read(1, at / 25, grey(round(at)), BOX)
@@ -174,7 +174,7 @@ def test_faster_frames_are_thinned_slower_ones_repeated_and_gaps_left_open() -> 
 
 
 def test_a_crowd_is_not_read_beyond_the_limit() -> None:
-    reader = LipReader(Counter(), lambda: SOUND, 0.0)
+    reader = LipReader(lambda: (Counter(), SOUND), 0.0)
     for tick in range(30):
         for track in range(MAX_FACES + 3):
             reader.read(track, tick / 25, grey(tick), BOX)
@@ -201,7 +201,7 @@ def test_the_network_hears_and_sees_who_speaks() -> None:
     sound = mfcc(np.asarray(resample_poly(spoken, 1, 3), np.float32))
     painter = scenes.Painter("pair", 640, 360, 1, False)
     network = LrAsd(WEIGHTS, cuda=False, threads=1)
-    readers = [LipReader(network, lambda: sound, 0.0) for _ in range(2)]
+    readers = [LipReader(lambda: (network, sound), 0.0) for _ in range(2)]
     ticks = min(75, len(sound) // 4)
     for tick in range(ticks):
         around = spoken[max(0, tick * 1920 - 1200) : tick * 1920 + 1200]
