@@ -89,7 +89,7 @@ class Options(Struct, frozen=True, kw_only=True):
     caption_bottom: Annotated[
         float,
         Meta(description="Share of the height kept free below captions, for the platforms' buttons", ge=0.0, le=0.6),
-    ] = 0.24
+    ] = 0.22
     caption_side: Annotated[
         float, Meta(description="Share of the width kept free on each side of captions", ge=0.0, le=0.3)
     ] = 0.08
@@ -100,6 +100,11 @@ class Options(Struct, frozen=True, kw_only=True):
     font: Annotated[
         str | None, Meta(description="Font file for captions; without it, or where it lacks characters, one is found")
     ] = None
+
+    @property
+    def reads(self) -> list[Path]:
+        """Files outside the job that the stage opens, for whoever closes its process in."""
+        return [Path(self.font)] if self.font else []
 
 
 def run(task: Task, folder: JobFolder, options: Options, report: Report) -> CutResult:
@@ -178,13 +183,14 @@ class _Job:
                 ThreadPoolExecutor(1, "sound") as pool,
                 prefetched(self._pictures(cube), _PICTURES_AHEAD) as pictures,
             ):
+                self.report(0.0, "encoding")
                 sound = pool.submit(self._soundtrack)
                 for picture in pictures:
                     writer.write(picture)
                     if self.sound is None and sound.done():
                         self._join(writer, sound.result())
                     if writer.frames % 8 == 0:
-                        self.report(_PICTURE_SHARE * writer.frames / self.frames, "picture")
+                        self.report(_PICTURE_SHARE * writer.frames / self.frames)
                 if self.sound is None:
                     self._join(writer, sound.result())
                 if writer.frames != self.frames:

@@ -12,6 +12,8 @@ Measure = Callable[[str], float]
 
 _PAUSE_S = 0.7
 """A silence between words that ends a caption."""
+_SHORT_WORD = 3
+"""Words this short (the, of, und, les) mostly belong to what follows."""
 _ENDINGS = (".", "!", "?", "…", "。", "！", "？", "؟", "।")
 _BREATHS = (",", ";", ":", "—", "–", "，", "、", "；", "،")
 
@@ -79,7 +81,7 @@ def make_cues(words: Sequence[Word], ends: set[float], measure: Measure, rules: 
     """Captions that cover every word once, in order.
 
     A caption never runs across the end of a sentence (`ends`, or its punctuation) or a pause. Within such a run the
-    breaks are those of least total cost: near `best_words`, after a comma rather than before a lone word.
+    breaks are those of least total cost: near `best_words`, rather after a comma than after a short word, no lone word.
     """
     cues: list[Cue] = []
     run = 0
@@ -143,8 +145,12 @@ def _cost(words: Sequence[Word], i: int, j: int, first: int, last: int, rules: C
     cost = 1.0 + ((count - rules.best_words) / rules.best_words) ** 2
     if count == 1 and last - first > 1:
         cost += 0.8
-    if j < last and words[j - 1].text.endswith(_BREATHS):
-        cost -= 0.5
+    if j < last:
+        ending = words[j - 1].text
+        if ending.endswith(_BREATHS):
+            cost -= 0.5
+        elif len(ending) <= _SHORT_WORD and needs_space(ending, words[j].text):
+            cost += 0.25
     return cost
 
 

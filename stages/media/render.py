@@ -21,6 +21,8 @@ _CUT_SLACK_S = 0.0005
 """Shot borders and picture times come from the same clock through different roundings."""
 _FILL_SHARE = 12
 """The blurred fill is computed at a twelfth of the output size: nothing finer survives the blur."""
+_LEAST_WINDOW = 8.0
+"""Source pixels; a window without extent cannot be scaled."""
 _FILL_LIGHT = 0.42
 _FILL_COLOUR = 0.8
 
@@ -152,7 +154,8 @@ def moves(keys: list[CropKey], t_s: float) -> bool:
 
 def shaped(window: Window, aspect: float, video: VideoInfo) -> Window:
     """The window cut centrally to width / height = `aspect` and kept inside the picture."""
-    w, h = min(window.w, float(video.width)), min(window.h, float(video.height))
+    w = min(max(window.w, _LEAST_WINDOW), float(video.width))
+    h = min(max(window.h, _LEAST_WINDOW), float(video.height))
     if w / h > aspect:
         w = h * aspect
     else:

@@ -71,6 +71,11 @@ def test_a_lone_last_word_is_avoided() -> None:
     assert [len(" ".join(g).split()) for g in groups] in ([4], [2, 2])
 
 
+def test_a_caption_rather_ends_on_a_word_of_weight() -> None:
+    groups = [" ".join(g).split()[-1] for g in texts(spoken("they fell into the water after that"))]
+    assert "the" not in groups
+
+
 def test_a_cue_is_held_but_never_into_the_next() -> None:
     words = spoken("a b c") + spoken("d e f", start_s=1.1) + spoken("g", start_s=9.0)
     cues = make_cues(words, {words[2].start_s}, len, RULES)

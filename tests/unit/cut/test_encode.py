@@ -3,6 +3,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -51,6 +52,19 @@ def test_the_trial_is_a_real_encode() -> None:
     assert try_encoder(x264) is None
     assert try_encoder(VideoEncoder("h264_nonsense", "cpu", x264.options))
     assert try_encoder(VideoEncoder("libx264", "cpu", lambda settings: {"preset": "nonsense"}))
+
+
+@pytest.mark.parametrize("name", ["libx264", "h264_nvenc"])
+def test_every_option_is_one_the_encoder_has(name: str) -> None:
+    """NVENC cannot run here; at least no option of it is misspelt, and named values are among its choices."""
+    encoder = choose_encoder("auto", works if name == "h264_nvenc" else fails)
+    assert encoder.name == name
+    known = av.CodecContext.create(name, "w").supported_options
+    options = {option.name: option for option in (*known.generic, *known.private)}
+    for key, value in encoder.options(SETTINGS).items():
+        assert key in options
+        choices = {choice.name for choice in options[key].choices}
+        assert not choices or value in choices or value.lstrip("-").isdigit()
 
 
 def write(path: Path, count: int = 20, sound_s: float | None = None, rate: Fraction = Fraction(25)) -> None:
