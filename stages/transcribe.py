@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -21,6 +24,8 @@ from stages.speech.words import sentences, tidy
 if TYPE_CHECKING:
     from pathlib import Path
 
+_TICK_S = 10.0
+"""Between signs of life while a recogniser is busy."""
 _UNSURE = 0.3
 """Median confidence below which a rough transcript is likely no English at all."""
 
@@ -58,7 +63,7 @@ class Options(Struct, frozen=True, kw_only=True):
     ] = 0
     models_dir: Annotated[
         str,
-        Meta(description="Folder of models. Empty: $APPLIANCE_MODELS_DIR, else <data_dir>/models."),
+        Meta(description="Folder of models. Empty: <data_dir>/models."),
     ] = ""
     vad_threshold: Annotated[
         float, Meta(description="Probability from which a 32 ms window counts as speech.", ge=0.05, le=0.95)
@@ -76,6 +81,15 @@ class Options(Struct, frozen=True, kw_only=True):
         float,
         Meta(description="Longest piece (seconds) given to a recogniser at once; bounds memory.", ge=5.0, le=30.0),
     ] = 28.0
+    group_timeout_s: Annotated[
+        float,
+        Meta(
+            description="Seconds that one group of at most 30 s of speech may take; a slow model on a slow machine is "
+            "shown to be alive so long.",
+            ge=10.0,
+            le=7200.0,
+        ),
+    ] = 900.0
     checkpoint_s: Annotated[
         float,
         Meta(description="Seconds between checkpoints: what a killed transcription loses at most.", ge=0.0, le=3600.0),
@@ -118,7 +132,8 @@ def _with_words(
     parts = (probe.sha256, recogniser.model, recogniser.device, recogniser.rough, options, language)
     checkpoint = Checkpoint(folder.root, parts, options.checkpoint_s)
     speech: list[Span] = []
-    with recogniser:  # before the sound is opened: PocketSphinx forks
+    # The recogniser first: PocketSphinx forks, which wants a process without threads.
+    with recogniser, progress.ticking(options.group_timeout_s):
         pieces = _pieces(folder.source(), probe, options, speech, progress)
         groups = vad.grouped(pieces, recogniser.group_s, recogniser.group_gap_s)
         for heard in recogniser.transcribe(itertools.islice(groups, len(checkpoint.heard), None)):
@@ -207,10 +222,29 @@ class _Progress:
         self._report = report
         self._duration_s = max(duration_s, 1e-3)
         self._done = 0.0
+        self._moved_at = time.monotonic()
 
     def reach(self, t_s: float) -> None:
         self._done = max(self._done, min(1.0, t_s / self._duration_s))
+        self._moved_at = time.monotonic()
         self._report(self._done)
+
+    @contextmanager
+    def ticking(self, limit_s: float, every_s: float = _TICK_S) -> Iterator[None]:
+        """Report from a thread of its own while a recogniser is busy, for at most `limit_s` without a result."""
+        ended = threading.Event()
+
+        def tick() -> None:
+            while not ended.wait(every_s) and time.monotonic() - self._moved_at < limit_s:
+                self._report(self._done)
+
+        thread = threading.Thread(target=tick, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def watch(self, blocks: Iterator[vad.Samples]) -> Iterator[vad.Samples]:
         for block in blocks:

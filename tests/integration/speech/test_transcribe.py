@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,28 @@ def test_a_killed_transcription_goes_on_where_it_was(
     assert run(folder, options) == whole
     # It was killed while group 4 was reported, which by then was stored (a killed one is heard again at worst).
     assert heard in (all_of_it[3:], all_of_it[4:])
+
+
+def test_a_slow_recogniser_is_seen_to_be_alive_up_to_its_limit() -> None:
+    seen = threading.Semaphore(0)
+    reports: list[float] = []
+
+    def report(done: float, note: str | None = None) -> None:
+        reports.append(done)
+        seen.release()
+
+    progress = transcribe._Progress(report, 100.0)
+    progress.reach(25.0)
+    with progress.ticking(limit_s=60.0, every_s=0.01):
+        for _ in range(5):
+            assert seen.acquire(timeout=10)
+    assert set(reports) == {0.25}
+    reports.clear()
+    with progress.ticking(limit_s=0.0, every_s=0.01):
+        (ticker,) = [t for t in threading.enumerate() if t.name == "progress"]
+        ticker.join(10)  # it gives up by itself
+        assert not ticker.is_alive()
+    assert reports == []
 
 
 def test_a_source_without_sound_has_an_empty_transcript(tmp_path: Path) -> None:
