@@ -158,11 +158,16 @@ class _Chooser:
     def _refined(self, chosen: Sequence[int]) -> list[Span]:
         limits = Limits(self._wish.min_s, self._wish.max_s)
         reacting = [span for span, _ in self._evidence.reactions]
+        gap_s = self._wish.min_gap_s
         spans: list[Span] = []
-        for k in chosen:
+        for k, following in zip(chosen, [*chosen[1:], None], strict=True):
             opening, closing = self._rooms(k)
-            floor_s = spans[-1].end_s + self._wish.min_gap_s if spans else 0.0
-            opening = Room(max(opening.earliest_s, min(floor_s, float(self._spans.start_s[k]))), opening.latest_s)
+            start_s, end_s = float(self._spans.start_s[k]), float(self._spans.end_s[k])
+            floor_s = spans[-1].end_s + gap_s if spans else 0.0
+            opening = Room(max(opening.earliest_s, min(floor_s, start_s)), opening.latest_s)
+            if following is not None:
+                ceiling_s = float(self._spans.start_s[following]) - gap_s
+                closing = Room(closing.earliest_s, min(closing.latest_s, max(ceiling_s, end_s)))
             spans.append(refine(self._span(k), opening, closing, limits, self._evidence.sound, reacting, self._cuts))
         return spans
 

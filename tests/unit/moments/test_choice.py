@@ -94,24 +94,34 @@ def check_borders(choice: Choice, words: list[Word], duration_s: float, wish: Wi
 @given(
     st.integers(0, 10_000),
     st.floats(0.7, 6),
-    st.integers(1, 6),
+    st.integers(1, 12),
     st.sampled_from([(15, 60), (5, 10), (20, 25), (30, 30), (3, 90)]),
     st.booleans(),
-    st.lists(st.floats(0, 400), max_size=20),
+    st.lists(st.floats(0, 400), max_size=40),
+    st.lists(st.floats(0, 400), max_size=40),
+    st.sampled_from([0.0, 1.0, 5.0]),
 )
 def test_borders_never_cut_words(
-    seed: int, minutes: float, clips: int, lengths: tuple[float, float], rough: bool, cuts: list[float]
+    seed: int,
+    minutes: float,
+    clips: int,
+    lengths: tuple[float, float],
+    rough: bool,
+    cuts: list[float],
+    laughs: list[float],
+    gap_s: float,
 ) -> None:
     talk = Talk(random.Random(seed))
     talk.bland(minutes * 60)
     duration_s = talk.at_s
-    wish = Wish(clips, *lengths, 1.0, 0.25)
+    wish = Wish(clips, *lengths, gap_s, 0.25)
+    reactions = [(Span(start_s=t, end_s=t + 1.5), "laughter") for t in sorted(laughs)]
     said = talk.transcript(rough=rough)
     if rough:
         said = msgspec.structs.replace(said, sentences=sentences(said.words, rough=True))
     choice = choose(
         duration_s,
-        Evidence(said, talk.sound(duration_s), said.speech, [], []),
+        Evidence(said, talk.sound(duration_s), said.speech, reactions, []),
         wish,
         lambda a, b: [t for t in sorted(cuts) if a <= t < b],
     )
