@@ -13,11 +13,12 @@ from stages.speech.recogniser import Recogniser
 from stages.speech.sphinx import MODEL as SPHINX
 from stages.speech.sphinx import SphinxRecogniser
 
-MODELS_VARIABLE = "APPLIANCE_MODELS_DIR"
 _PREFIXES = ("", "faster-", "faster-whisper-", "whisper-")
 _CPU_ORDER = ("small", "distil-small", "base", "tiny", "medium", "turbo", "distil-large", "large")
 _CUDA_ORDER = ("turbo", "distil-large", "large", "medium", "small", "distil-small", "base", "tiny")
 """Best first: on a CPU the largest that keeps near real time on few cores, on a card the best for its speed."""
+_MAX_THREADS = 8
+"""More gain little, and the box has other work."""
 HOW_TO_GET = "run `appliance models pull whisper-small` for a real transcript"
 
 
@@ -36,22 +37,19 @@ class Wish:
 
 
 def models_dir(configured: str, job_root: Path) -> Path:
-    """Where models lie: the configured folder, else $APPLIANCE_MODELS_DIR, else `models` beside the jobs folder."""
-    named = configured or os.environ.get(MODELS_VARIABLE, "")
-    return Path(named) if named else job_root.parent.parent / "models"
+    """Where models lie: the configured folder, else `models` beside the jobs folder."""
+    return Path(configured) if configured else job_root.parent.parent / "models"
 
 
 def choose(wish: Wish) -> Recogniser:
     """The recogniser to enter. Raises `Misconfigured` when what was asked for by name is not on the box."""
     if wish.model == "pocketsphinx":
         return _sphinx(wish, "PocketSphinx was asked for: words and times are rough")
-    device = _device(wish.device)
-    if wish.model != "auto":
-        return _whisper(_named(wish), device, wish)
-    folder = _best(wish.models_dir, device)
-    if folder is None:
+    found = _models(wish.models_dir) if wish.model == "auto" else [_named(wish)]
+    if not found:
         return _sphinx(wish, f"no Whisper model in {wish.models_dir}: rough words from PocketSphinx; {HOW_TO_GET}")
-    return _whisper(folder, device, wish)
+    device = _device(wish.device)
+    return _whisper(_best(found, device), device, wish)
 
 
 def _device(asked: Device) -> str:
@@ -84,7 +82,14 @@ def _named(wish: Wish) -> Path:
     )
 
 
-def _best(folder: Path, device: str) -> Path | None:
+def _models(folder: Path) -> list[Path]:
+    """Complete Whisper models in `folder`."""
+    return [p for p in folder.glob("*whisper-*") if whisper.is_model(p)] if folder.is_dir() else []
+
+
+def _best(found: list[Path], device: str) -> Path:
+    if len(found) == 1:
+        return found[0]
     order = _CUDA_ORDER if device == "cuda" else _CPU_ORDER
 
     def rank(path: Path) -> tuple[int, str]:
@@ -94,8 +99,7 @@ def _best(folder: Path, device: str) -> Path | None:
         best = max(matches, key=lambda i: len(order[i]), default=len(order))
         return best, path.name
 
-    found = [p for p in folder.glob("*whisper-*") if whisper.is_model(p)] if folder.is_dir() else []
-    return min(found, key=rank, default=None)
+    return min(found, key=rank)
 
 
 def _whisper(folder: Path, device: str, wish: Wish) -> Recogniser:
@@ -112,7 +116,7 @@ def _settings(wish: Wish, device: str) -> whisper.WhisperSettings:
         compute_type=wish.compute_type if wish.compute_type != "auto" else "float16" if on_card else "int8",
         beam_size=wish.beam_size,
         batch_size=wish.batch_size or (8 if on_card else 1),
-        threads=wish.threads,
+        threads=wish.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS),
         language=wish.language,
     )
 
@@ -122,7 +126,7 @@ def _sphinx(wish: Wish, note: str) -> Recogniser:
         raise Misconfigured(
             f"stages.transcribe.device is cuda, but PocketSphinx runs on the CPU only: {HOW_TO_GET}", "no-cuda-model"
         )
-    recogniser = SphinxRecogniser(wish.threads or len(os.sched_getaffinity(0)))
+    recogniser = SphinxRecogniser(wish.threads or min(len(os.sched_getaffinity(0)), _MAX_THREADS))
     recogniser.model = SPHINX
     recogniser.notes.append(note)
     return recogniser

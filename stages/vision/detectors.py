@@ -173,7 +173,7 @@ def choose_detector(
         if name == "yolo" or device == "cuda":
             raise Misconfigured(
                 f"face detection on CUDA was asked for, but {missing}; install the `gpu` extra and run "
-                "`appliance models pull yolo-face`, or set stages.faces.device: auto",
+                "`appliance models add yolo-face FILE`, or set stages.faces.device: auto",
                 "cuda-missing",
             )
         notes.append(f"faces are found on the CPU: {missing}")

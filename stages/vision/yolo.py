@@ -55,7 +55,7 @@ class Yolo:
         weights = _weights(models_dir)
         if weights is None:
             raise Misconfigured(
-                f"no {YOLO_FILE}.engine or {YOLO_FILE}.pt in {models_dir}: run `appliance models pull yolo-face`",
+                f"no {YOLO_FILE}.engine or {YOLO_FILE}.pt in {models_dir}: run `appliance models add yolo-face FILE`",
                 "yolo-missing",
             )
         if weights.suffix == ".pt":

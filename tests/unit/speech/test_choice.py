@@ -9,7 +9,7 @@ import pytest
 from stages.base import Device
 from stages.errors import Misconfigured
 from stages.speech import whisper
-from stages.speech.choice import MODELS_VARIABLE, Wish, choose, models_dir
+from stages.speech.choice import Wish, choose, models_dir
 from stages.speech.sphinx import SphinxRecogniser, spoken
 from stages.speech.whisper import WhisperRecogniser
 
@@ -95,13 +95,9 @@ def test_pocketsphinx_on_cuda_is_an_error(tmp_path: Path) -> None:
         choose(wish(tmp_path, "pocketsphinx", "cuda"))
 
 
-def test_the_models_folder_comes_from_the_options_the_environment_or_the_data_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_models_folder_comes_from_the_options_or_the_data_folder(tmp_path: Path) -> None:
     job = tmp_path / "jobs" / "01j"
     assert models_dir("", job) == tmp_path / "models"
-    monkeypatch.setenv(MODELS_VARIABLE, "/opt/models")
-    assert models_dir("", job) == Path("/opt/models")
     assert models_dir("/mine", job) == Path("/mine")
 
 
