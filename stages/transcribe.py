@@ -59,7 +59,8 @@ class Options(Struct, frozen=True, kw_only=True):
         Meta(description="Windows of 30 s decoded at once; bounds memory. 0: 8 on CUDA, 1 on the CPU.", ge=0, le=64),
     ] = 0
     threads: Annotated[
-        int, Meta(description="CPU threads (Whisper) or processes (PocketSphinx). 0: one a core.", ge=0, le=64)
+        int,
+        Meta(description="CPU threads (Whisper) or processes (PocketSphinx). 0: one a core, at most 8.", ge=0, le=64),
     ] = 0
     models_dir: Annotated[
         str,
