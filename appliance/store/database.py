@@ -7,12 +7,15 @@ database when two processes write or checkpoint at once, so they get a TRUNCATE 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from pathlib import Path
 
 from appliance.errors import StoreDamaged
+from appliance.store.projection import Projection
 from appliance.store.schema import SCHEMA, SCHEMA_VERSION
 
+log = logging.getLogger(__name__)
 BUSY_TIMEOUT_MS = 5000
 
 
@@ -33,7 +36,8 @@ def journal_mode() -> str:
 def open_writer(path: Path) -> sqlite3.Connection:
     """Open for the one writer, creating the file and schema when absent. Autocommit off by explicit BEGIN only.
 
-    Raises `StoreDamaged` when the file is not a sound database of this schema.
+    A database of an older schema is upgraded, which takes about two minutes for each million facts. Raises
+    `StoreDamaged` when the file is not a sound database, or one of a newer program.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False)
@@ -48,10 +52,14 @@ def open_writer(path: Path) -> sqlite3.Connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
+        elif version > SCHEMA_VERSION:
             raise StoreDamaged(
-                f"{path} has schema {version}, not {SCHEMA_VERSION}: run `appliance rebuild --from stream`"
+                f"{path} has schema {version}, this program knows {SCHEMA_VERSION}: run the newer program that made it,"
+                " or `appliance rebuild --from stream`"
             )
+        elif version < SCHEMA_VERSION:
+            log.warning("upgrading the database: its tables are made anew from its facts", extra={"path": str(path)})
+            Projection(connection).upgrade(SCHEMA_VERSION)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreDamaged(f"{path} cannot be opened ({error}): run `appliance rebuild --from stream`") from error

@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from appliance.store.figures import count
 from appliance.store.rules import RULES
-from appliance.store.schema import NEVER_REMOVED, PROJECTED
+from appliance.store.schema import NEVER_REMOVED, PROJECTED, SCHEMA, statements
 from bus.errors import UndecodableEvent
 from bus.events import Event, decode_event
 
@@ -73,25 +74,40 @@ class Projection:
         """Rebuild every projected table from `events` in one transaction; returns the number of facts."""
         self.connection.execute("BEGIN IMMEDIATE")
         try:
-            count = self._replay()
+            replayed = self._replay()
             self.connection.execute("COMMIT")
         except BaseException:
             self.connection.execute("ROLLBACK")
             raise
-        return count
+        return replayed
+
+    def upgrade(self, version: int) -> None:
+        """Make the projected tables anew in the present form, from `events`, and note the schema's version."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            for table in PROJECTED:
+                self.connection.execute(f"DROP TABLE IF EXISTS {table}")
+            for statement in statements(SCHEMA):
+                self.connection.execute(statement)
+            self._replay()
+            self.connection.execute(f"PRAGMA user_version={version}")
+            self.connection.execute("COMMIT")
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
 
     def _replay(self) -> int:
         for table in PROJECTED:
             self.connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names from our own schema
-        count = 0
+        replayed = 0
         for seq, payload in self.connection.execute("SELECT seq, payload FROM events ORDER BY seq"):
-            count += 1
+            replayed += 1
             try:
                 event = decode_event(payload)
             except UndecodableEvent:
                 continue
             self._project(seq, event)
-        return count
+        return replayed
 
     def renumber_begin(self) -> None:
         """Start to replace `events` by the same facts under a new stream's sequences. Ends with `renumber_end`.
@@ -142,6 +158,7 @@ class Projection:
             self.connection.execute(
                 "UPDATE clips SET last_seq = ? WHERE job = ? AND clip = ?", (seq, event.job, event.clip)
             )
+        count(self.connection, event)
         rule = RULES.get(type(event))
         if rule is not None:
             rule(self.connection, seq, event)

@@ -8,9 +8,24 @@ transaction as the rows, and `actions_cursor`, the last fact whose follow-up act
 
 from __future__ import annotations
 
-SCHEMA_VERSION = 1
+import sqlite3
+from collections.abc import Iterator
 
-PROJECTED: tuple[str, ...] = ("jobs", "clips", "attempts", "workers", "services", "alerts")
+SCHEMA_VERSION = 2
+"""Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for
+writing: its projected tables are made anew from its own `events`, which never change (`Projection.upgrade`)."""
+
+PROJECTED: tuple[str, ...] = (
+    "jobs",
+    "clips",
+    "attempts",
+    "workers",
+    "services",
+    "alerts",
+    "hours",
+    "stage_hours",
+    "event_minutes",
+)
 """Tables that are a pure function of `events`."""
 
 JOB_STATES = ("queued", "running", "clipping", "completed", "failed", "cancelled", "deleted")
@@ -21,13 +36,13 @@ def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"CHECK ({column} IN ({', '.join(repr(v) for v in values)}))"
 
 
-NEVER_REMOVED = """CREATE TRIGGER events_are_never_removed BEFORE DELETE ON events
+NEVER_REMOVED = """CREATE TRIGGER IF NOT EXISTS events_are_never_removed BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'events are facts: they are never removed'); END;"""
 
 SCHEMA = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
-CREATE TABLE events (
+CREATE TABLE IF NOT EXISTS events (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     type TEXT NOT NULL,
@@ -37,13 +52,13 @@ CREATE TABLE events (
     subject TEXT NOT NULL,
     payload BLOB NOT NULL
 ) STRICT;
-CREATE INDEX events_by_job ON events (job, seq) WHERE job IS NOT NULL;
-CREATE INDEX events_by_type ON events (type, seq);
-CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
+CREATE INDEX IF NOT EXISTS events_by_job ON events (job, seq) WHERE job IS NOT NULL;
+CREATE INDEX IF NOT EXISTS events_by_type ON events (type, seq);
+CREATE TRIGGER IF NOT EXISTS events_are_never_changed BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'events are facts: they are never changed'); END;
 {NEVER_REMOVED}
 
-CREATE TABLE jobs (
+CREATE TABLE IF NOT EXISTS jobs (
     job TEXT PRIMARY KEY,
     state TEXT NOT NULL {_one_of("state", JOB_STATES)},
     stage TEXT,                      -- the stage that works or waits; NULL once the job has ended
@@ -70,10 +85,10 @@ CREATE TABLE jobs (
     error_code TEXT,
     last_seq INTEGER NOT NULL        -- sequence of the last fact of the job's own history
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX jobs_by_state ON jobs (state, created_at);
-CREATE INDEX jobs_by_fingerprint ON jobs (fingerprint) WHERE fingerprint IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created_at);
+CREATE INDEX IF NOT EXISTS jobs_by_fingerprint ON jobs (fingerprint) WHERE fingerprint IS NOT NULL;
 
-CREATE TABLE clips (
+CREATE TABLE IF NOT EXISTS clips (
     job TEXT NOT NULL,
     clip INTEGER NOT NULL,
     state TEXT NOT NULL {_one_of("state", CLIP_STATES)},
@@ -96,8 +111,9 @@ CREATE TABLE clips (
     last_seq INTEGER NOT NULL,
     PRIMARY KEY (job, clip)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS clips_ready ON clips (updated_at) WHERE state = 'ready';
 
-CREATE TABLE attempts (
+CREATE TABLE IF NOT EXISTS attempts (
     seq INTEGER PRIMARY KEY,         -- sequence of the start fact
     job TEXT NOT NULL,
     clip INTEGER,
@@ -114,9 +130,9 @@ CREATE TABLE attempts (
     error TEXT,
     error_code TEXT
 ) STRICT;
-CREATE INDEX attempts_by_item ON attempts (job, clip, seq);
+CREATE INDEX IF NOT EXISTS attempts_by_item ON attempts (job, clip, seq);
 
-CREATE TABLE workers (
+CREATE TABLE IF NOT EXISTS workers (
     worker TEXT PRIMARY KEY,
     stage TEXT NOT NULL,
     state TEXT NOT NULL {_one_of("state", ("online", "offline"))},
@@ -126,7 +142,7 @@ CREATE TABLE workers (
     reason TEXT
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE services (
+CREATE TABLE IF NOT EXISTS services (
     service TEXT PRIMARY KEY,
     state TEXT NOT NULL {_one_of("state", ("up", "down"))},
     since TEXT NOT NULL,
@@ -135,7 +151,7 @@ CREATE TABLE services (
     restarts INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE alerts (
+CREATE TABLE IF NOT EXISTS alerts (
     alert TEXT PRIMARY KEY,
     severity TEXT NOT NULL,
     state TEXT NOT NULL {_one_of("state", ("raised", "cleared"))},
@@ -144,4 +160,49 @@ CREATE TABLE alerts (
     threshold REAL,
     since TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-"""
+
+-- Figures (appliance.store.figures). Hours and minutes are UTC: 2026-01-31T23, 2026-01-31T23:59.
+CREATE TABLE IF NOT EXISTS hours (
+    hour TEXT PRIMARY KEY,
+    jobs INTEGER NOT NULL DEFAULT 0,             -- created
+    completed INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,
+    cancelled INTEGER NOT NULL DEFAULT 0,
+    media_s REAL NOT NULL DEFAULT 0,             -- seconds of video that came in
+    source_bytes INTEGER NOT NULL DEFAULT 0,
+    clips_ready INTEGER NOT NULL DEFAULT 0,
+    clips_failed INTEGER NOT NULL DEFAULT 0,
+    clip_s REAL NOT NULL DEFAULT 0,              -- seconds of clips made
+    first_clips INTEGER NOT NULL DEFAULT 0,      -- jobs whose first clip became ready
+    first_clip_s REAL NOT NULL DEFAULT 0,        -- their sum of seconds from creation to it
+    first_clip_max_s REAL NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS stage_hours (
+    hour TEXT NOT NULL,
+    stage TEXT NOT NULL,
+    done INTEGER NOT NULL DEFAULT 0,
+    failed INTEGER NOT NULL DEFAULT 0,           -- given up
+    retried INTEGER NOT NULL DEFAULT 0,          -- attempts that failed and were followed by another
+    seconds REAL NOT NULL DEFAULT 0,             -- of the attempts that succeeded
+    media_s REAL NOT NULL DEFAULT 0,             -- of the video or clip they worked on
+    PRIMARY KEY (hour, stage)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS event_minutes (       -- the last KEEP_MINUTES only
+    minute TEXT NOT NULL,
+    type TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (minute, type)
+) STRICT, WITHOUT ROWID;
+"""  # noqa: S608 - data of this module
+
+
+def statements(script: str) -> Iterator[str]:
+    """The script's statements one by one: `executescript` would commit the transaction around it."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
