@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 
 from appliance import lifecycle
@@ -30,11 +31,17 @@ def source_of(text: str) -> JobSource:
     if not path.is_file():
         raise IntakeRefused(f"{text} is not a file: give one video")
     path = path.resolve()
+    if not os.access(path, os.R_OK):
+        raise IntakeRefused(f"{text} cannot be read by this user: change its permissions")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise IntakeRefused(f"{path.name!r} is not a valid UTF-8 name: rename the file") from None
     status = path.stat()
-    identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+    identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()
     return JobSource(
         kind="file",
-        location=str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        location=str(path),
         name=display_name(path.name),
         fingerprint=hashlib.sha256(identity).hexdigest(),
     )

@@ -119,7 +119,7 @@ class JobView:
     def progress(self, stage: StageName, clip: int | None, done: float) -> None:
         """Take in one progress report of a running stage."""
         view = self.stages[stage]
-        if clip in view.items and view.ended_at is None:
+        if clip in view.items:
             view.items[clip] = max(view.items[clip], min(1.0, done))
 
     def share(self, stage: StageName) -> float:

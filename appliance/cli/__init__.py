@@ -98,7 +98,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, ApplianceError):
         return error.exit_code
-    return FAILED if isinstance(error, BusError | StageError) else None
+    return FAILED if isinstance(error, BusError | StageError | PermissionError) else None
 
 
 def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:

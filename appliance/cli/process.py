@@ -62,6 +62,8 @@ def process(
     options = JobOptions(
         clips=clips, min_length_s=shortest, max_length_s=longest, language=language, captions=not no_captions
     )
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)  # better refused now than after an hour of work
     code = asyncio.run(_process(session.config, source_of(video), options, out, again=again, as_json=as_json))
     sys.exit(code)
 

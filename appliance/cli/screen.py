@@ -110,7 +110,7 @@ def stage_cells(view: JobView, stage: StageName, now: datetime) -> list[str]:
         items,
         f"{speed:.1f}x real time" if speed is not None else "",
         f"{_clock(eta)} left" if eta is not None else (f"{line.seconds:.1f} s" if done else ""),
-        line.last_error or "",
+        f"retry {line.retries}: {line.last_error}" if line.last_error else "",
     ]
 
 
