@@ -82,7 +82,7 @@ def _close_in(request: StageRequest, options: object) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
     entered = sandbox.enter(
         sandbox.SandboxPolicy(
-            read=[*folders, Path(request.models_dir)],
+            read=[*folders, Path(request.models_dir), *getattr(options, "reads", [])],
             write=folders,
             max_address_space_bytes=request.max_memory_bytes or None,
             network=bool(getattr(options, "needs_network", False)),
