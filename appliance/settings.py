@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from appliance.dispatcher.settings import Dispatcher
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
@@ -159,14 +160,6 @@ class Supervisor(Struct, frozen=True, kw_only=True):
     ] = 30.0
 
 
-class Dispatcher(Struct, frozen=True, kw_only=True):
-    """How events are written to the database."""
-
-    batch_events: Annotated[
-        int, Meta(ge=1, le=10000, description="Most events written to the database in one transaction.")
-    ] = 256
-
-
 class Logging(Struct, frozen=True, kw_only=True):
     """What is logged and where."""
 
@@ -214,9 +207,18 @@ def contradictions(config: Config) -> list[tuple[str, str]]:
     for key, least, most in (
         ("retry.backoff_s", config.retry.backoff_s, config.retry.backoff_max_s),
         ("supervisor.restart_delay_s", config.supervisor.restart_delay_s, config.supervisor.restart_delay_max_s),
+        ("dispatcher.retry_backoff_s", config.dispatcher.retry_backoff_s, config.dispatcher.retry_backoff_max_s),
     ):
         if least > most:
             section, name = key.split(".")
             longest = name.replace("_s", "_max_s")
             found.append((key, f"{least:g} is more than {section}.{longest}, {most:g}; write {most:g} or less"))
+    queue = config.dispatcher
+    for name, warning, critical in (
+        ("queue_warning", queue.queue_warning, queue.queue_critical),
+        ("queue_warning_age_s", queue.queue_warning_age_s, queue.queue_critical_age_s),
+    ):
+        if warning > critical:
+            other = name.replace("warning", "critical")
+            found.append((f"dispatcher.{name}", f"{warning:g} is more than dispatcher.{other}, {critical:g}"))
     return found

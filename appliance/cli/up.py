@@ -126,6 +126,7 @@ def status(session: Session, as_json: bool) -> None:
 
 async def _status(config: Config) -> dict[str, Any]:
     from appliance.boxlink import connect
+    from appliance.dispatcher.health import measure
     from appliance.store.queries import Store
     from appliance.supervisor.lock import box_pid
     from bus.registry import Registry
@@ -134,15 +135,20 @@ async def _status(config: Config) -> dict[str, Any]:
     if pid is None:
         return {"verdict": "stopped", "reasons": [f"no box runs on {config.data_dir}"], "pid": None}
     async with await connect(config) as bus:
-        depths, workers, state = await asyncio.gather(bus.queue_depths(), Registry(bus).all(), bus.stream_state())
+        depths, workers, state, dispatcher = await asyncio.gather(
+            bus.queue_depths(),
+            Registry(bus).all(),
+            bus.stream_state(),
+            measure(bus, config.data_dir / "appliance.db"),
+        )
     with Store(config.data_dir / "appliance.db") as store:
         services = store.services()
         jobs = store.job_counts()
-        cursor = store.cursor()
     reasons = [f"{s.service} is down since {s.since}: {s.reason}" for s in services if s.state == "down"]
     reporting = {worker.stage for worker in workers}
     silent = [stage for stage in depths if getattr(config.workers, stage).min and stage not in reporting]
     reasons += [f"no {stage} worker reports" for stage in silent]
+    reasons += dispatcher.reasons
     return {
         "verdict": "degraded" if reasons else "ok",
         "reasons": reasons,
@@ -158,7 +164,8 @@ async def _status(config: Config) -> dict[str, Any]:
             for stage, depth in depths.items()
         },
         "services": {s.service: s.state for s in services},
-        "stream": {"last_seq": state.last_seq, "bytes": state.bytes, "projected_seq": cursor},
+        "stream": {"last_seq": state.last_seq, "bytes": state.bytes, "projected_seq": dispatcher.projected_seq},
+        "dispatcher": {name: getattr(dispatcher, name) for name in dispatcher.__struct_fields__},
     }
 
 
@@ -171,6 +178,12 @@ def _print_status(found: dict[str, Any]) -> None:
         return
     counts = ", ".join(f"{count} {state}" for state, count in found["jobs"].items()) or "none yet"
     click.echo(f"jobs: {counts}")
+    health = found["dispatcher"]
+    click.echo(
+        f"events: {health['lag_events']} not in the database yet ({health['lag_s']:.1f} s behind), "
+        f"{health['actions_waiting']} with actions to run; failed actions: {health['actions_retrying']} tried again, "
+        f"{health['actions_given_up']} given up"
+    )
     click.echo(f"{'stage':12}{'workers':>8}{'waiting':>9}{'in work':>9}{'oldest':>9}")
     for stage, row in found["stages"].items():
         oldest = "-" if row["oldest_s"] is None else f"{row['oldest_s']:.0f} s"

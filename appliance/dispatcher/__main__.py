@@ -10,6 +10,7 @@ from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, until_stopped
 from appliance.store.writer import Writer
 from bus.connection import Bus
+from bus.events import STAGES
 from bus.server import credentials
 
 
@@ -17,7 +18,8 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
     store = await Writer.open(config.data_dir / "appliance.db")
     try:
         async with await Bus.connect(credentials(config.data_dir, "dispatcher")) as bus:
-            dispatcher = Dispatcher(bus, store, config.data_dir, batch_events=config.dispatcher.batch_events)
+            minimum = {stage: int(getattr(config.workers, stage).min) for stage in STAGES}
+            dispatcher = Dispatcher(bus, store, config.data_dir, config.dispatcher, minimum=minimum)
             await dispatcher.prepare()
             status.send(Status(ready=True))
             await until_stopped(dispatcher.serve(), stopping, status)

@@ -1,51 +1,58 @@
-"""What the dispatcher does about facts (listed in `appliance.dispatcher.table`)."""
+"""What the dispatcher does about facts: one handler for each action of `appliance.dispatcher.table`.
+
+A handler may run again for the same fact (after a crash, on a retry, when a person asks) and out of date: each looks
+at what is true now. It raises `bus.errors.Retryable` when the bus is away, anything else when it failed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import shutil
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from appliance.dispatcher.table import Action
 from appliance.lifecycle import Failure
+from appliance.store import failures
 from appliance.store.writer import Writer
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.deadletters import DeadLetter, publish_dead_letter
 from bus.errors import Stale
-from bus.events import AnyEvent, ClipFailed, Event, JobCompleted, JobFailed
+from bus.events import AnyEvent, ClipFailed, Event, JobCompleted, JobFailed, UserAction
 from bus.subjects import item_filter
 from stages.folder import JobFolder
 
 log = logging.getLogger(__name__)
 NO_CLIPS = "no-clips"
 SOURCE = "dispatcher"
+REPLAY = "events.replay"
+DISCARD = "events.discard"
+"""`UserAction.action` of the two requests about failed actions; `target` is `FailedAction.target` or `all`."""
+
+Handler = Callable[[AnyEvent], Awaitable[object]]
 
 
 class Actions:
-    """Carries out one action for one fact. Raises `bus.errors.Retryable` when the bus is away."""
+    """The handlers over one bus and store. `handlers` is complete but for `check_workers`, which the watch brings."""
 
     def __init__(self, bus: Bus, store: Writer, data_dir: Path) -> None:
         self._bus = bus
         self._store = store
         self._data_dir = data_dir
 
-    async def run(self, action: Action, event: AnyEvent) -> None:
-        assert event.job is not None
-        match action:
-            case "complete_job":
-                await self._complete_job(event)
-            case "dead_letter":
-                await self._dead_letter(event)
-            case "sweep_parts":
-                await asyncio.to_thread(JobFolder.of(self._data_dir, event.job).sweep)
-            case "remove_files":
-                folder = JobFolder.of(self._data_dir, event.job)
-                for path in (folder.root, folder.output):
-                    await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+    @property
+    def handlers(self) -> Mapping[Action, Handler]:
+        return {
+            "complete_job": self.complete_job,
+            "dead_letter": self.dead_letter,
+            "sweep_parts": self.sweep_parts,
+            "remove_files": self.remove_files,
+            "replay_failed": self.replay_failed,
+        }
 
-    async def _complete_job(self, event: Event) -> None:
+    async def complete_job(self, event: Event) -> None:
         """End the job when every planned clip is ready or failed."""
         assert event.job is not None
         job = await self._store.job_summary(event.job)
@@ -76,7 +83,8 @@ class Actions:
         except Stale:
             log.info("the job moved on before it could be completed", extra={"job": event.job})
 
-    async def _dead_letter(self, event: AnyEvent) -> None:
+    async def dead_letter(self, event: AnyEvent) -> None:
+        """Keep what was given up. A job that only ended because its clips did has letters for those."""
         if not isinstance(event, ClipFailed | JobFailed) or event.code == NO_CLIPS:
             return
         assert event.job is not None
@@ -90,6 +98,39 @@ class Actions:
             failed_event=event.id,
         )
         await publish_dead_letter(self._bus, letter)
+
+    async def sweep_parts(self, event: Event) -> None:
+        """Remove what killed processes left half-written."""
+        assert event.job is not None
+        await asyncio.to_thread(JobFolder.of(self._data_dir, event.job).sweep)
+
+    async def remove_files(self, event: Event) -> None:
+        """Remove the job's folders. Raises OSError for what cannot be removed."""
+        assert event.job is not None
+        folder = JobFolder.of(self._data_dir, event.job)
+        for path in (folder.root, folder.output):
+            await asyncio.to_thread(_remove, path)
+
+    async def replay_failed(self, event: AnyEvent) -> None:
+        """What a person asked about failed actions; any other `user:action` is only recorded."""
+        if not isinstance(event, UserAction) or event.target is None:
+            return
+        target = event.target
+        if event.action == REPLAY:
+            count = await self._store.call(lambda db: failures.replay(db, target))
+        elif event.action == DISCARD:
+            count = await self._store.call(lambda db: failures.drop(db, target))
+        else:
+            return
+        log.warning("%s by %s", event.action, event.user, extra={"target": target, "actions": count})
+
+
+def _remove(path: Path) -> None:
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        if path.exists():  # somebody else removes in there at the same time: what is left is for the next try
+            raise
 
 
 def undeliverable(deliveries: int) -> Failure:

@@ -1,9 +1,9 @@
-"""The dispatcher's loop: read facts in order, project them, then act on them.
+"""The dispatcher: reads facts in order, projects them, and starts what follows from them.
 
 The stream position lives in the database, in the same transaction as the rows; the position of the actions beside it.
-After a kill at any point the loop goes on where both say. When the stream is another one than the database knows (its
-folder was lost), the facts are put back into it first and the work that was due is queued again: see
-`appliance.dispatcher.recovery`.
+After a kill at any point both go on where they stood. When the stream is another one than the database knows (its
+folder was lost), everything stops, the facts are put back into it and the work that was due is queued again
+(`appliance.dispatcher.recovery`), and everything starts anew.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from pathlib import Path
 
 from appliance import lifecycle
 from appliance.dispatcher.actions import SOURCE, Actions, undeliverable
+from appliance.dispatcher.cache import Cache, CacheParts, NoCache
+from appliance.dispatcher.engine import Engine
 from appliance.dispatcher.recovery import reconcile
-from appliance.dispatcher.table import ACTIONS
+from appliance.dispatcher.settings import Dispatcher as Settings
+from appliance.dispatcher.thresholds import QueueWatch
+from appliance.dispatcher.workers import WorkerWatch
 from appliance.lifecycle import Attempt
 from appliance.settings import Retry
 from appliance.store.projection import StoredFact
@@ -24,37 +28,79 @@ from bus.commit import Expect
 from bus.connection import Bus
 from bus.deadletters import AdvisoryReader
 from bus.errors import Gap, NewEpoch, Retryable, Stale
-from bus.events import Command
+from bus.events import Command, StageName
 from bus.projection import FactReader
 from bus.subjects import item_filter
 
 log = logging.getLogger(__name__)
 READ_WAIT_S = 5.0
 RETRY_S = 1.0
-ACTION_BATCH = 64
+ANSWER_S = 2.0
 
 
 class Dispatcher:
-    """One per box. `serve` runs until cancelled."""
+    """One per box. `serve` runs until cancelled. `minimum`: workers that each stage of this box should have."""
 
-    def __init__(self, bus: Bus, store: Writer, data_dir: Path, *, batch_events: int) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: Writer,
+        data_dir: Path,
+        settings: Settings,
+        *,
+        cache: Cache | None = None,
+        minimum: dict[StageName, int] | None = None,
+    ) -> None:
         self._bus = bus
         self._store = store
-        self._batch_events = batch_events
-        self._actions = Actions(bus, store, data_dir)
-        self._wake_actions = asyncio.Event()
+        self._data_dir = data_dir
+        self._settings = settings
+        self._cache = cache or NoCache()
+        self._minimum = minimum or {}
 
     async def prepare(self) -> None:
         """Make stream and database agree. Call before anything else publishes."""
         await reconcile(self._bus, self._store)
 
     async def serve(self) -> None:
+        while True:
+            try:
+                await self._serve()
+            except* (Gap, NewEpoch):
+                log.warning("the stream is not the one the database knows: reconciling")
+            await self._reconcile_patiently()
+
+    async def _serve(self) -> None:
+        workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum)
+        handlers = {**Actions(self._bus, self._store, self._data_dir).handlers, "check_workers": workers.check}
+        engine = Engine(self._store, handlers, self._settings, self._bus_answers)
+        cache = CacheParts(self._cache, self._settings)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._project())
-            tasks.create_task(self._act())
+            tasks.create_task(self._project(engine, cache))
+            tasks.create_task(engine.serve())
+            tasks.create_task(cache.serve())
+            tasks.create_task(workers.serve())
+            tasks.create_task(QueueWatch(self._bus, self._settings).serve())
             tasks.create_task(self._read_advisories())
 
-    async def _project(self) -> None:
+    async def _reconcile_patiently(self) -> None:
+        while True:
+            try:
+                await reconcile(self._bus, self._store)
+                return
+            except Retryable as error:
+                log.warning("the bus is away: reconciling waits", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_S)
+
+    async def _bus_answers(self) -> bool:
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._bus.stream_state()
+        except (Retryable, TimeoutError):
+            return False
+        return True
+
+    async def _project(self, engine: Engine, cache: CacheParts) -> None:
         while True:
             try:
                 cursor, epoch = await self._store.cursor(), await self._store.meta("epoch")
@@ -62,35 +108,14 @@ class Dispatcher:
                     cursor = (await self._bus.stream_state()).first_seq - 1
                 async with FactReader(self._bus, max(0, cursor), epoch=epoch) as reader:
                     while True:
-                        batch = await reader.batch(self._batch_events, wait_s=READ_WAIT_S)
+                        batch = await reader.batch(self._settings.batch_events, wait_s=READ_WAIT_S)
                         if not batch:
                             continue
-                        await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
-                        self._wake_actions.set()
+                        applied = await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
+                        cache.changed(event for _, event in applied)
+                        engine.wake()
             except Retryable as error:
                 log.warning("the bus is away: projection waits", extra={"error": str(error)})
-                await asyncio.sleep(RETRY_S)
-            except (Gap, NewEpoch):
-                log.warning("the stream is not the one the database knows: reconciling")
-                await reconcile(self._bus, self._store)
-
-    async def _act(self) -> None:
-        types = list(ACTIONS)
-        while True:
-            done = int(await self._store.meta("actions_cursor") or 0)
-            due = await self._store.facts_after(done, types, ACTION_BATCH)
-            if not due:
-                self._wake_actions.clear()
-                if not await self._store.facts_after(done, types, 1):
-                    await self._wake_actions.wait()
-                continue
-            try:
-                for seq, event in due:
-                    for action in ACTIONS[str(event.__struct_config__.tag)]:
-                        await self._actions.run(action, event)
-                    await self._store.set_meta("actions_cursor", str(seq))
-            except Retryable as error:
-                log.warning("the bus is away: actions wait", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_S)
 
     async def _read_advisories(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
+from appliance.store import failures
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from bus.errors import UndecodableEvent
@@ -46,7 +48,7 @@ class Writer:
         """Open or create the database. Raises `StoreDamaged`."""
         thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, open_writer, path)
+            connection = await asyncio.get_running_loop().run_in_executor(thread, _open, path)
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -69,12 +71,25 @@ class Writer:
     async def set_meta(self, key: str, value: str) -> None:
         await self._call(lambda: self._projection.set_meta(key, value))
 
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` with the connection, outside of any transaction. It changes no projected table and no fact."""
+        return await self._call(lambda: work(self._projection.connection))
+
     async def job_summary(self, job: str) -> JobSummary | None:
         return await self._call(lambda: self._job_summary(job))
 
     async def facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
         """Stored facts of the given types after `seq`, in order, at most `limit`."""
         return await self._call(lambda: self._facts_after(seq, types, limit))
+
+    async def facts_due(self, seq: int, types: Sequence[str], limit: int) -> tuple[list[tuple[int, AnyEvent]], int]:
+        """`facts_after`, and up to which sequence that answer speaks for everything stored."""
+
+        def read() -> tuple[list[tuple[int, AnyEvent]], int]:
+            found = self._facts_after(seq, types, limit)
+            return found, found[-1][0] if len(found) == limit else max(seq, self._projection.cursor)
+
+        return await self._call(read)
 
     async def facts(self, after: int, limit: int) -> list[StoredFact]:
         """Stored facts after `after` as the stream held them, in order, at most `limit`."""
@@ -123,7 +138,8 @@ class Writer:
     def _facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
         marks = ", ".join("?" * len(types))
         rows = self._projection.connection.execute(
-            f"SELECT seq, payload FROM events WHERE seq > ? AND type IN ({marks}) ORDER BY seq LIMIT ?",  # noqa: S608
+            # +type: a reader near the end walks the few facts behind it, not its types' whole history
+            f"SELECT seq, payload FROM events WHERE seq > ? AND +type IN ({marks}) ORDER BY seq LIMIT ?",  # noqa: S608
             (seq, *types, limit),
         ).fetchall()
         return [(row[0], decode_event(row[1])) for row in rows]
@@ -147,3 +163,9 @@ class Writer:
             except UndecodableEvent:
                 continue
         return found
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = open_writer(path)
+    failures.prepare(connection)
+    return connection

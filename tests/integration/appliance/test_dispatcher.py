@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from appliance.dispatcher.service import Dispatcher
+from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.intake import cancel_job, create_job, delete_job, retry_job
 from appliance.lifecycle import decide
 from appliance.store.queries import Store, dump
@@ -30,11 +31,18 @@ from tests.unit.appliance import facts
 SOURCE = JobSource(kind="file", location="/v/talk.mp4", name="talk.mp4", fingerprint="f")
 
 
+@pytest.fixture(autouse=True)
+def _new_database(_shared_nats: NatsBox) -> None:
+    """The server's folder is shared by the tests; what one of them left open must not go on in the next."""
+    for path in _shared_nats.data_dir.glob("appliance.db*"):
+        path.unlink()
+
+
 @asynccontextmanager
 async def dispatcher(nats: NatsBox) -> AsyncIterator[Dispatcher]:
     store = await Writer.open(nats.data_dir / "appliance.db")
     bus = await nats.bus("dispatcher")
-    running = Dispatcher(bus, store, nats.data_dir, batch_events=64)
+    running = Dispatcher(bus, store, nats.data_dir, Settings(batch_events=64))
     await running.prepare()
     task = asyncio.create_task(running.serve())
     try:

@@ -1,0 +1,230 @@
+"""Runs the table's actions: in parallel, bounded, at least once, in the order of each job's facts.
+
+Facts are taken from the database behind the actions' cursor, which is stored there too and moves only past facts whose
+every action is done or written down as failed (`appliance.store.failures`). What is written down is tried again later
+with growing pauses, then waits for a person. So a kill at any moment loses no action: what was not finished is run
+again, what failed stands in the table.
+
+That the bus is away is no action's fault: actions wait for it, uncounted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from appliance.dispatcher.actions import Handler
+from appliance.dispatcher.breaker import Breaker
+from appliance.dispatcher.settings import Dispatcher as Settings
+from appliance.dispatcher.table import ACTION_TYPES, ACTIONS, Action, row_of
+from appliance.dispatcher.window import Window
+from appliance.lifecycle import backoff_s
+from appliance.settings import Retry
+from appliance.store import failures
+from appliance.store.failures import FailedAction
+from appliance.store.writer import Writer
+from bus.errors import Retryable
+from bus.events import AnyEvent
+
+log = logging.getLogger(__name__)
+CURSOR = "actions_cursor"
+WINDOW = 256
+"""Most facts whose actions are open at once."""
+SAVE_EVERY = 4096
+"""The cursor is stored after actions; without any, when it has moved this far."""
+BUS_AGAIN_S = 1.0
+IDLE_S = 60.0
+REASON_CHARS = 500
+
+
+class Engine:
+    """`serve` runs until cancelled; `wake` says that there may be new facts. One for a store."""
+
+    def __init__(
+        self,
+        store: Writer,
+        handlers: Mapping[Action, Handler],
+        settings: Settings,
+        bus_answers: Callable[[], Awaitable[bool]],
+    ) -> None:
+        missing = set(ACTIONS) - set(handlers)
+        if missing:
+            raise ValueError(f"no handler for {sorted(missing)}")
+        self._store = store
+        self._handlers = handlers
+        self._settings = settings
+        self._bus_answers = bus_answers
+        self._retry_rule = Retry(backoff_s=settings.retry_backoff_s, backoff_max_s=settings.retry_backoff_max_s)
+        self._slots = asyncio.Semaphore(settings.max_parallel_tasks)
+        self._breakers: dict[Action, Breaker] = {
+            action: Breaker(settings.failure_threshold, settings.recovery_timeout_s) for action in ACTIONS
+        }
+        self._lanes: dict[str, asyncio.Task[None]] = {}
+        self._retrying: set[str] = set()
+        self._wake_pump = asyncio.Event()
+        self._wake_retries = asyncio.Event()
+        self.done = 0
+        """Actions that succeeded since the start."""
+
+    def wake(self) -> None:
+        """New facts are in the database."""
+        self._wake_pump.set()
+
+    def breakers(self) -> dict[Action, str]:
+        """The state of each action's circuit breaker."""
+        now = time.monotonic()
+        return {action: breaker.state(now) for action, breaker in self._breakers.items()}
+
+    async def serve(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._pump(tasks))
+            tasks.create_task(self._retry(tasks))
+
+    # -- what is new --------------------------------------------------------------------------------------------------
+
+    async def _pump(self, tasks: asyncio.TaskGroup) -> None:
+        saved = int(await self._store.meta(CURSOR) or 0)
+        window = Window(saved)
+        scanned = saved
+        while True:
+            self._wake_pump.clear()
+            room = WINDOW - len(window)
+            due: list[tuple[int, AnyEvent]] = []
+            if room:
+                due, scanned = await self._store.facts_due(scanned, ACTION_TYPES, room)
+                for seq, event in due:
+                    window.add(seq)
+                    self._in_order(tasks, _key(event), partial(self._run_row, window, seq, event))
+                window.seen(scanned)
+            if window.finished > saved or window.position >= saved + SAVE_EVERY:
+                saved = window.position
+                await self._store.set_meta(CURSOR, str(saved))
+            if not due:
+                await self._wake_pump.wait()
+
+    async def _run_row(self, window: Window, seq: int, event: AnyEvent) -> None:
+        await asyncio.gather(*(self._run(action, event, 0) for action in row_of(event).actions))
+        window.done(seq)
+        self._wake_pump.set()
+
+    def _in_order(self, tasks: asyncio.TaskGroup, key: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Run `work` when everything before it of the same key is done."""
+        before = self._lanes.get(key)
+
+        async def run() -> None:
+            if before is not None:
+                await asyncio.wait([before])
+            await work()
+
+        task = tasks.create_task(run())
+        self._lanes[key] = task
+        task.add_done_callback(lambda done: self._lanes.pop(key) if self._lanes.get(key) is done else None)
+
+    # -- what failed before -------------------------------------------------------------------------------------------
+
+    async def _retry(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            self._wake_retries.clear()
+            due = await self._store.call(lambda db: failures.due(db, datetime.now(UTC), WINDOW))
+            fresh = [(failed, event) for failed, event in due if failed.target not in self._retrying]
+            for failed, event in fresh:
+                self._retrying.add(failed.target)
+                key = failed.target if event is None else _key(event)
+                self._in_order(tasks, key, partial(self._run_again, failed, event))
+            if fresh:
+                continue
+            upcoming = await self._store.call(failures.next_try)
+            wait_s = IDLE_S if upcoming is None else (upcoming - datetime.now(UTC)).total_seconds()
+            if self._retrying:
+                wait_s = IDLE_S  # each wakes us when it is done
+            try:
+                async with asyncio.timeout(max(0.0, min(wait_s, IDLE_S))):
+                    await self._wake_retries.wait()
+            except TimeoutError:
+                continue
+
+    async def _run_again(self, failed: FailedAction, event: AnyEvent | None) -> None:
+        action = next((known for known in ACTIONS if known == failed.action), None)
+        if event is None or action is None:
+            reason = f"{failed.type} cannot be read" if event is None else f"no action is called {failed.action}"
+            log.error("an action is given up: %s", reason, extra={"event": failed.event})
+            await self._store.call(lambda db: failures.give_up(db, failed.event, failed.action, reason))
+        else:
+            await self._run(action, event, failed.attempts, again=True)
+        self._retrying.discard(failed.target)
+        self._wake_retries.set()
+
+    # -- one action ---------------------------------------------------------------------------------------------------
+
+    async def _run(self, action: Action, event: AnyEvent, failed_before: int, *, again: bool = False) -> None:
+        """Run it to an end: done, or written down as failed."""
+        breaker = self._breakers[action]
+        while True:
+            async with self._slots:
+                left_alone_s = breaker.wait_s(time.monotonic())
+                if left_alone_s > 0:
+                    reason = f"put off: {action} failed {self._settings.failure_threshold} times in a row"
+                    await self._note(action, event, failed_before, reason, left_alone_s)
+                    return
+                error = await self._attempt(action, event)
+            if error is None:
+                await self._succeeded(action, event, again=again)
+                return
+            if isinstance(error, Retryable) or (isinstance(error, TimeoutError) and not await self._bus_answers()):
+                breaker.abandoned()
+                log.warning("the bus is away: %s waits", action, extra={"event": event.id})
+                await asyncio.sleep(BUS_AGAIN_S)
+                continue
+            breaker.failed(time.monotonic())
+            await self._failed(action, event, failed_before + 1, error)
+            return
+
+    async def _attempt(self, action: Action, event: AnyEvent) -> Exception | None:
+        try:
+            async with asyncio.timeout(self._settings.event_timeout_s):
+                await self._handlers[action](event)
+        except Exception as error:  # noqa: BLE001 - one action's failure is recorded, it must not end the others
+            return error
+        return None
+
+    async def _succeeded(self, action: Action, event: AnyEvent, *, again: bool) -> None:
+        self.done += 1
+        if again:
+            await self._store.call(lambda db: failures.resolve(db, event.id, action))
+        if self._breakers[action].ok():
+            await self._store.call(lambda db: failures.hasten(db, action))
+            self._wake_retries.set()
+        if action == "replay_failed":
+            self._wake_retries.set()
+
+    async def _failed(self, action: Action, event: AnyEvent, attempts: int, error: Exception) -> None:
+        reason = (
+            f"not done after {self._settings.event_timeout_s:g} s"
+            if isinstance(error, TimeoutError)
+            else f"{type(error).__name__}: {error}"
+        )
+        last = attempts > self._settings.max_retries
+        log.error(
+            "%s failed%s: %s",
+            action,
+            " for the last time" if last else "",
+            reason,
+            exc_info=None if isinstance(error, TimeoutError) else error,
+            extra={"event": event.id, "job": event.job, "attempt": attempts},
+        )
+        await self._note(action, event, attempts, reason, None if last else backoff_s(self._retry_rule, attempts))
+
+    async def _note(self, action: Action, event: AnyEvent, attempts: int, reason: str, next_in_s: float | None) -> None:
+        next_try_at = None if next_in_s is None else datetime.now(UTC) + timedelta(seconds=next_in_s)
+        short = reason[:REASON_CHARS]
+        await self._store.call(lambda db: failures.record(db, event, action, attempts, short, next_try_at))
+        self._wake_retries.set()
+
+
+def _key(event: AnyEvent) -> str:
+    """Facts with the same key are acted on one after the other."""
+    return event.job or str(event.__struct_config__.tag)
