@@ -9,6 +9,8 @@ ApplianceError             1
 ├── JobFailed              1  a job ended without clips
 ├── IntakeRefused          2  a video, URL or option cannot be taken
 ├── StoreDamaged           1  a database cannot be read: rebuild it
+├── SourceUnavailable      1  the database or the bus did not answer in time
+├── CacheUnavailable       1  the cache is away or off: compute instead
 └── ModelError             1
     ├── UnknownModel       2  no such model name
     ├── ModelUnreachable   1  its publisher cannot be reached from here
@@ -99,3 +101,11 @@ class ModelUnreachable(ModelError):
 
 class ModelDamaged(ModelError):
     """A model file is not what its publisher published."""
+
+
+class SourceUnavailable(ApplianceError):
+    """What a figure is read from, the database or the bus, did not answer in time."""
+
+
+class CacheUnavailable(ApplianceError):
+    """The cache is off, away, or did not answer in time. Compute instead: nothing lives only in the cache."""

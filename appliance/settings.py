@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from appliance.dispatcher.settings import Dispatcher
+from appliance.cache.settings import Cache, CacheTtl
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
@@ -51,19 +52,6 @@ class Bus(Struct, frozen=True, kw_only=True):
     max_age_days: Annotated[
         int, Meta(ge=1, le=3650, description="Days after which an event leaves the bus; the database keeps it.")
     ] = 90
-
-
-class Cache(Struct, frozen=True, kw_only=True):
-    """The cache."""
-
-    url: Annotated[
-        str,
-        Meta(
-            pattern=r"^(auto|off|(redis|rediss|unix)://.+)$",
-            description="auto: a redis-server or valkey-server of our own on a unix socket, when one is installed. "
-            "off: none, everything is computed. Or a redis://, rediss:// or unix:// address.",
-        ),
-    ] = "auto"
 
 
 class StageWorkers(Struct, frozen=True, kw_only=True):
@@ -182,6 +170,7 @@ class Config(Struct, frozen=True, kw_only=True):
     ] = Path("data")
     bus: Bus = Bus()
     cache: Cache = Cache()
+    cache_ttl_s: CacheTtl = CacheTtl()
     workers: Workers = Workers()
     stages: Stages = Stages()
     retry: Retry = Retry()

@@ -26,6 +26,7 @@ COMMANDS = {
     "events": "appliance.cli.events:events",
     "workers": "appliance.cli.workers:workers",
     "worker": "appliance.cli.workers:worker",
+    "ssot": "appliance.cli.ssot:ssot",
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
     "doctor": "appliance.cli.doctor:doctor",

@@ -69,11 +69,15 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def open_reader(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:
     """Open read-only. Raises `StoreDamaged` when there is no database yet."""
     try:
         connection = sqlite3.connect(
-            f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000
+            f"file:{path}?mode=ro",
+            uri=True,
+            isolation_level=None,
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            check_same_thread=check_same_thread,
         )
         _guard(connection)
         connection.row_factory = sqlite3.Row
