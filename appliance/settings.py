@@ -12,8 +12,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from appliance.dispatcher.settings import Dispatcher
 from appliance.cache.settings import Cache, CacheTtl
+from appliance.dispatcher.settings import Dispatcher
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
