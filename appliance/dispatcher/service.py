@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from appliance import lifecycle
-from appliance.dispatcher.actions import SOURCE, Actions, undeliverable
+from appliance.dispatcher.actions import SOURCE, Actions, Handler, undeliverable
 from appliance.dispatcher.cache import Cache, CacheParts, NoCache
 from appliance.dispatcher.engine import Engine
 from appliance.dispatcher.recovery import reconcile
 from appliance.dispatcher.settings import Dispatcher as Settings
+from appliance.dispatcher.table import Action
 from appliance.dispatcher.thresholds import QueueWatch
 from appliance.dispatcher.workers import WorkerWatch
 from appliance.lifecycle import Attempt
@@ -57,6 +59,11 @@ class Dispatcher:
         self._settings = settings
         self._cache = cache or NoCache()
         self._minimum = minimum or {}
+        self._workers = WorkerWatch(bus, store, settings, self._minimum)
+
+    def handlers(self) -> Mapping[Action, Handler]:
+        """What carries out each action of the table."""
+        return {**Actions(self._bus, self._store, self._data_dir).handlers, "check_workers": self._workers.check}
 
     async def prepare(self) -> None:
         """Make stream and database agree. Call before anything else publishes."""
@@ -71,15 +78,14 @@ class Dispatcher:
             await self._reconcile_patiently()
 
     async def _serve(self) -> None:
-        workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum)
-        handlers = {**Actions(self._bus, self._store, self._data_dir).handlers, "check_workers": workers.check}
-        engine = Engine(self._store, handlers, self._settings, self._bus_answers)
+        self._workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum)
+        engine = Engine(self._store, self.handlers(), self._settings, self._bus_answers)
         cache = CacheParts(self._cache, self._settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._project(engine, cache))
             tasks.create_task(engine.serve())
             tasks.create_task(cache.serve())
-            tasks.create_task(workers.serve())
+            tasks.create_task(self._workers.serve())
             tasks.create_task(QueueWatch(self._bus, self._settings).serve())
             tasks.create_task(self._read_advisories())
 
