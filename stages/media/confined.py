@@ -20,6 +20,7 @@ from msgspec import Struct, field
 
 from stages.artifacts import Probe
 from stages.errors import Rejected, StageError, Transient
+from stages.media import kernel
 from stages.media.limits import DEFAULT_LIMITS, MediaLimits
 from stages.media.sandbox import SandboxPolicy, enter
 
@@ -167,7 +168,7 @@ def main() -> None:
         message=str(failure) if failure is not None else "",
         transient=isinstance(failure, Transient),
         missing_layers=report.missing,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_rss_bytes=kernel.peak_rss_bytes(),
     )
     answers.write(msgspec.json.encode(answer))
     answers.flush()

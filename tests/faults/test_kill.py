@@ -29,7 +29,7 @@ from bus.events import STAGES, JobOptions, JobSource, StageName, StageStarted
 from tests.faults.harness import RealBox, check_invariants, facts_of, history, job_states, wait_for_end
 from tests.media.maker import Spec, make
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(7200)]
 
 TRIALS = int(os.environ.get("CHAOS_TRIALS", "30"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.SystemRandom().randrange(10**9))))

@@ -17,6 +17,7 @@ from stages.base import Task
 from stages.download import Options, run
 from stages.errors import StageError
 from stages.folder import JobFolder
+from stages.media.kernel import peak_rss_bytes
 
 
 def main() -> None:
@@ -30,7 +31,8 @@ def main() -> None:
             run(task, JobFolder(root, root / "out"), Options(min_free_bytes=0), lambda done, note=None: None)
         except StageError as error:
             answer |= {"kind": type(error).__name__, "code": error.code, "message": str(error)}
-        own, child = (resource.getrusage(w).ru_maxrss * 1024 for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+        own = peak_rss_bytes()
         answer |= {"seconds": time.monotonic() - begin, "own_bytes": own, "child_bytes": child}
         answer["left"] = sorted(p.name for p in root.iterdir())
         sys.stdout.write(json.dumps(answer) + "\n")
