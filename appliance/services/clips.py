@@ -36,8 +36,8 @@ class Clips(Struct, frozen=True, kw_only=True):
 
     in_work: dict[str, int]
     """Clips of open jobs by state: planned, running, ready, failed."""
-    ready: int
-    """Clips that exist, of whichever job."""
+    made: int
+    """Clips that became ready, those of deleted jobs included."""
     newest: list[ClipItem]
     """Ready ones, newest first, at most READY."""
 
@@ -49,7 +49,7 @@ def clips(db: sqlite3.Connection, now: datetime) -> Clips:
             "SELECT clips.state, count(*) FROM jobs CROSS JOIN clips ON clips.job = jobs.job"
             " WHERE jobs.state = 'clipping' GROUP BY clips.state",
         ),
-        ready=db.execute("SELECT count(*) FROM clips INDEXED BY clips_ready WHERE state = 'ready'").fetchone()[0],
+        made=counts(db, "SELECT state, count FROM totals WHERE kind = 'clips'").get("ready", 0),
         newest=rows(
             db,
             ClipItem,

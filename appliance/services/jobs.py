@@ -58,7 +58,7 @@ class Jobs(Struct, frozen=True, kw_only=True):
 
 
 def job_states(db: sqlite3.Connection) -> dict[str, int]:
-    return counts(db, "SELECT state, count(*) FROM jobs GROUP BY state")
+    return counts(db, "SELECT state, count FROM totals WHERE kind = 'jobs' AND count > 0")
 
 
 def jobs(db: sqlite3.Connection, now: datetime) -> Jobs:

@@ -29,19 +29,6 @@ from appliance.ssot.shelf import Found, Shelf
 from appliance.ssot.tally import CacheFigures, Tally, Verdict
 from appliance.ssot.validation import Validation, validate
 
-TTL_CLASS: dict[str, str] = {
-    #  section         class of `cache_ttl_s`
-    "dashboard": "important",
-    "agents_workers": "critical",
-    "queue": "critical",
-    "jobs": "important",
-    "clips": "important",
-    "analytics": "standard",
-    "hardware": "critical",
-    "alerts": "important",
-    "services": "important",
-    "events": "important",
-}
 LIVE = ("cache", "websocket")
 """Sections that only the process which answers knows: never cached."""
 KEYS: frozenset[str] = frozenset((*SECTIONS, *LIVE))
@@ -92,8 +79,7 @@ class SsotCache:
         self._clock = clock
         self._tally = Tally((*SECTIONS, "document"))
         self._shelf = Shelf(cache, ttl_s.static)
-        ttls = {name: float(getattr(ttl_s, TTL_CLASS[name])) for name in SECTIONS}
-        self._rebuild = Rebuild(manager, self._shelf, ttls, self._tally, clock)
+        self._rebuild = Rebuild(manager, self._shelf, section_ttl_s(ttl_s), self._tally, clock)
         self._live: dict[str, Live] = {"cache": self.figures, "websocket": websocket or (lambda: None)}
         self._to_warm: set[str] = set()
         self._warming: asyncio.Task[None] | None = None
@@ -307,3 +293,19 @@ class SsotCache:
         if unknown := set(keys) - KEYS:
             raise KeyError(f"{min(unknown)!r} is no section: there are {', '.join(sorted(KEYS))}")
         return set(keys) - set(LIVE)
+
+
+def section_ttl_s(ttl_s: CacheTtl) -> dict[str, float]:
+    """How many seconds each section stays good when no event says otherwise."""
+    return {
+        "dashboard": ttl_s.important,
+        "agents_workers": ttl_s.critical,
+        "queue": ttl_s.critical,
+        "jobs": ttl_s.important,
+        "clips": ttl_s.important,
+        "analytics": ttl_s.standard,
+        "hardware": ttl_s.critical,
+        "alerts": ttl_s.important,
+        "services": ttl_s.important,
+        "events": ttl_s.important,
+    }

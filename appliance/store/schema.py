@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for
 writing: its projected tables are made anew from its own `events`, which never change (`Projection.upgrade`)."""
 
@@ -25,11 +25,26 @@ PROJECTED: tuple[str, ...] = (
     "hours",
     "stage_hours",
     "event_minutes",
+    "totals",
 )
 """Tables that are a pure function of `events`."""
 
 JOB_STATES = ("queued", "running", "clipping", "completed", "failed", "cancelled", "deleted")
 CLIP_STATES = ("planned", "running", "ready", "failed")
+
+
+def _counted(table: str) -> str:
+    """Triggers that keep the number of rows of `table` by state in `totals`. Rows of these tables are never removed."""
+    add = (
+        f"INSERT INTO totals VALUES ('{table}', new.state, 1)"  # noqa: S608 - names of our own schema
+        " ON CONFLICT (kind, state) DO UPDATE SET count = count + 1;"
+    )
+    return f"""
+CREATE TRIGGER IF NOT EXISTS {table}_are_counted AFTER INSERT ON {table} BEGIN {add} END;
+CREATE TRIGGER IF NOT EXISTS {table}_are_recounted AFTER UPDATE OF state ON {table} WHEN old.state <> new.state BEGIN
+    UPDATE totals SET count = count - 1 WHERE kind = '{table}' AND state = old.state;
+    {add}
+END;"""  # noqa: S608 - names of our own schema
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
@@ -188,6 +203,15 @@ CREATE TABLE IF NOT EXISTS stage_hours (
     media_s REAL NOT NULL DEFAULT 0,             -- of the video or clip they worked on
     PRIMARY KEY (hour, stage)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS totals (              -- rows of jobs and clips by state, kept by triggers
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (kind, state)
+) STRICT, WITHOUT ROWID;
+{_counted("jobs")}
+{_counted("clips")}
 
 CREATE TABLE IF NOT EXISTS event_minutes (       -- the last KEEP_MINUTES only
     minute TEXT NOT NULL,

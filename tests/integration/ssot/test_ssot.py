@@ -77,7 +77,7 @@ async def test_the_document_says_what_the_box_does(
     assert found["jobs"]["states"] == {"queued": 1, "completed": 1}
     assert [row["job"] for row in found["jobs"]["open"]] == [job]
     assert {row["job"] for row in found["jobs"]["newest"]} == {job, ended}
-    assert found["clips"]["ready"] == 1
+    assert found["clips"]["made"] == 1
     assert found["clips"]["newest"][0]["name"] == "talk.mp4"
     assert found["queue"]["stages"]["download"]["pending"] == 1
     assert found["queue"]["stages"]["download"]["oldest_s"] >= 0

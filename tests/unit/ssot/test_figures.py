@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from appliance.errors import StoreDamaged
@@ -15,7 +17,7 @@ from appliance.store.database import open_writer
 from appliance.store.figures import KEEP_MINUTES
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.queries import dump
-from appliance.store.schema import PROJECTED, SCHEMA_VERSION
+from appliance.store.schema import PROJECTED, SCHEMA, SCHEMA_VERSION
 from bus.events import AnyEvent, JobCancelled, JobCompleted, JobRetried, encode
 from bus.ids import new_id
 from bus.subjects import event_subject
@@ -114,6 +116,20 @@ def test_minutes_are_bounded_and_follow_the_facts_time(projection: Projection) -
     assert rows(projection, "SELECT count(*) FROM hours") == [(4,)]
 
 
+@given(order=st.lists(st.sampled_from(range(14)), max_size=60))
+def test_totals_are_the_rows_by_state(order: list[int]) -> None:
+    jobs = [new_id(), new_id()]
+    pool = [*life(jobs[0])[:8], JobCancelled(job=jobs[0], by="x"), *life(jobs[1])[:5]]
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.executescript(SCHEMA)
+    projection = Projection(connection)
+    project(projection, *(replace(pool[n], id=new_id()) for n in order))
+    for kind in ("jobs", "clips"):
+        counted = rows(projection, f"SELECT state, count FROM totals WHERE kind = '{kind}' AND count <> 0")
+        assert counted == rows(projection, f"SELECT state, count(*) FROM {kind} GROUP BY state ORDER BY state")
+    connection.close()
+
+
 def test_replay_gives_the_same_figures(projection: Projection) -> None:
     project(projection, *life(), *life(new_id()))
     live = dump(projection.connection, PROJECTED)
@@ -126,7 +142,10 @@ def test_a_database_of_the_first_schema_is_upgraded_from_its_own_facts(tmp_path:
     connection = open_writer(path)
     project(Projection(connection), *life())
     expected = dump(connection, PROJECTED)
-    for table in ("hours", "stage_hours", "event_minutes"):
+    for kind in ("jobs", "clips"):
+        connection.execute(f"DROP TRIGGER {kind}_are_counted")
+        connection.execute(f"DROP TRIGGER {kind}_are_recounted")
+    for table in ("hours", "stage_hours", "event_minutes", "totals"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("DROP INDEX clips_ready")
     connection.execute("PRAGMA user_version=1")
