@@ -12,8 +12,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from appliance.alerts.rules import problems as rule_problems
+from appliance.alerts.settings import Alerts, Notify
 from appliance.cache.settings import Cache, CacheTtl
 from appliance.dispatcher.settings import Dispatcher
+from appliance.monitor.settings import Hardware
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
@@ -177,6 +180,9 @@ class Config(Struct, frozen=True, kw_only=True):
     models: Models = Models()
     supervisor: Supervisor = Supervisor()
     dispatcher: Dispatcher = Dispatcher()
+    hardware: Hardware = Hardware()
+    alerts: Alerts = Alerts()
+    notify: Notify = Notify()
     logging: Logging = Logging()
 
     @property
@@ -210,4 +216,5 @@ def contradictions(config: Config) -> list[tuple[str, str]]:
         if warning > critical:
             other = name.replace("warning", "critical")
             found.append((f"dispatcher.{name}", f"{warning:g} is more than dispatcher.{other}, {critical:g}"))
+    found += [(f"alerts.rules.{rule}", wrong) for rule, wrong in rule_problems(config.alerts.rules)]
     return found

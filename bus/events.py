@@ -309,6 +309,13 @@ class AlertRaised(Event, tag="alert:raised", frozen=True, kw_only=True):
     message: str
     value: float | None = None
     threshold: float | None = None
+    rule: str | None = None
+    device: str | None = None
+    transition: Literal["raised", "worsened", "improved", "flapping", "reminder", "unmuted"] = "raised"
+    since: datetime | None = None
+    """When the condition began, which is before it was raised."""
+    muted_by: str | None = None
+    """The silence or the other alert because of which nobody is told."""
 
 
 class AlertCleared(Event, tag="alert:cleared", frozen=True, kw_only=True):
@@ -316,6 +323,11 @@ class AlertCleared(Event, tag="alert:cleared", frozen=True, kw_only=True):
 
     alert: str
     message: str
+    rule: str | None = None
+    device: str | None = None
+    severity: Literal["info", "warning", "critical"] | None = None
+    """What it was when it ended."""
+    muted_by: str | None = None
 
 
 class ServiceDown(Event, tag="service:down", frozen=True, kw_only=True):

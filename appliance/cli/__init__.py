@@ -27,6 +27,8 @@ COMMANDS = {
     "workers": "appliance.cli.workers:workers",
     "worker": "appliance.cli.workers:worker",
     "ssot": "appliance.cli.ssot:ssot",
+    "hardware": "appliance.cli.hardware:hardware",
+    "alerts": "appliance.cli.alerts:alerts",
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
     "doctor": "appliance.cli.doctor:doctor",

@@ -18,7 +18,13 @@ from appliance.config import Config
 from appliance.lifecycle import Attempt, Failure
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
 from appliance.supervisor.lock import lock_box, wait_for_lock
-from appliance.supervisor.programs import bus_program, cache_program, dispatcher_program, worker_program
+from appliance.supervisor.programs import (
+    bus_program,
+    cache_program,
+    dispatcher_program,
+    monitor_program,
+    worker_program,
+)
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import BusError, Permanent, Retryable, Stale
@@ -73,9 +79,7 @@ class Box:
         self._reporter = asyncio.create_task(self._report())
         await self._add(dispatcher_program(self._config))
         specs = [worker_program(self._config, stage, n) for stage in STAGES for n in range(self._workers(stage))]
-        cache = cache_program(self._config)
-        if cache is not None:
-            specs.append(cache)
+        specs += [spec for spec in (cache_program(self._config), monitor_program(self._config)) if spec is not None]
         await asyncio.gather(*(self._add(spec) for spec in specs))
 
     def _workers(self, stage: str) -> int:

@@ -29,6 +29,11 @@ def dispatcher_program(config: Config) -> ChildSpec:
     return _python(config, "dispatcher", ["-m", "appliance.dispatcher"])
 
 
+def monitor_program(config: Config) -> ChildSpec | None:
+    """The hardware monitor; None when `hardware.enabled` is off."""
+    return _python(config, "monitor", ["-m", "appliance.monitor"]) if config.hardware.enabled else None
+
+
 def worker_program(config: Config, stage: StageName, number: int) -> ChildSpec:
     return _python(config, f"{stage}-{number + 1}", ["-m", "appliance.worker", stage])
 

@@ -1,0 +1,1 @@
+"""Alerts: rules as data, a pure state machine over readings, and notifications."""
