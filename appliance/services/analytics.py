@@ -74,8 +74,8 @@ def analytics(db: sqlite3.Connection, now: datetime) -> Analytics:
 
 
 def today(db: sqlite3.Connection, now: datetime) -> Period | None:
-    """The present day, None when nothing has happened yet."""
-    days = _periods(db, "substr(hour, 1, 10)", hour_key(now)[:10])
+    """The present day without its stages, None when nothing has happened yet."""
+    days = _sums(db, "substr(hour, 1, 10)", hour_key(now)[:10], {})
     return days[-1] if days else None
 
 
@@ -87,15 +87,16 @@ def _periods(db: sqlite3.Connection, period: str, first: str) -> list[Period]:
         (first,),
     ):
         stages.setdefault(start, {})[stage] = _stage(*sums)
-    found: list[Period] = []
-    for start, *sums in db.execute(
-        f"SELECT {period} AS start, {_SUMS} FROM hours WHERE hour >= ? GROUP BY start",  # noqa: S608
-        (first,),
-    ):
-        found.append(_period(start, sums, stages.pop(start, {})))
+    found = _sums(db, period, first, stages)
     # An hour in which a stage failed or was tried again and nothing else happened.
     found += [_period(start, [0] * 12, left) for start, left in stages.items()]
     return sorted(found, key=lambda period: period.start)
+
+
+def _sums(db: sqlite3.Connection, period: str, first: str, stages: dict[str, dict[str, StageFigures]]) -> list[Period]:
+    """The periods that have sums of their own, which take their stages out of `stages`."""
+    query = f"SELECT {period} AS start, {_SUMS} FROM hours WHERE hour >= ? GROUP BY start"  # noqa: S608
+    return [_period(start, sums, stages.pop(start, {})) for start, *sums in db.execute(query, (first,))]
 
 
 def _stage(done: int, failed: int, retried: int, seconds: float, media_s: float) -> StageFigures:

@@ -47,7 +47,7 @@ def clips(db: sqlite3.Connection, now: datetime) -> Clips:
         in_work=counts(
             db,
             "SELECT clips.state, count(*) FROM jobs CROSS JOIN clips ON clips.job = jobs.job"
-            " WHERE jobs.state = 'clipping' GROUP BY clips.state",
+            " WHERE jobs.state IN ('queued', 'running', 'clipping') GROUP BY clips.state",
         ),
         made=counts(db, "SELECT state, count FROM totals WHERE kind = 'clips'").get("ready", 0),
         newest=rows(

@@ -54,7 +54,7 @@ class Dashboard(Struct, frozen=True, kw_only=True):
     workers: WorkerTotal | None
     """None when the bus does not answer."""
     today: Period | None
-    """None when nothing has happened today (UTC)."""
+    """None when nothing has happened today (UTC). Without stages: they are in `analytics`."""
 
 
 def stored_part(db: sqlite3.Connection, now: datetime) -> Stored:
