@@ -106,7 +106,8 @@ def test_whisper_is_taken_when_its_model_is_there(
     said = SENTENCES.split()
     groups = len(found.words) // len(said)
     assert groups >= 2
-    assert [w.text for w in found.words] == said * groups
+    # The last window may be too short for the whole script.
+    assert [w.text for w in found.words] == (said * (groups + 1))[: len(found.words)]
     assert all(w.confidence > 0.9 for w in found.words)
     sentences = [" ".join(w.text for w in found.words[s.first : s.last]) for s in found.sentences]
     assert {"Hello there, this is a talk.", "Do you hear me?"} <= set(sentences)
