@@ -127,11 +127,15 @@ def status(session: Session, as_json: bool) -> None:
 async def _status(config: Config) -> dict[str, Any]:
     from appliance.boxlink import connect
     from appliance.dispatcher.health import measure
-    from appliance.store.queries import Store
+    from appliance.store.queries import ServiceRow, Store
     from appliance.supervisor.lock import box_pid
     from bus.registry import Registry
 
-    pid = box_pid(config.data_dir)
+    def stored() -> tuple[list[ServiceRow], dict[str, int]]:
+        with Store(config.data_dir / "appliance.db") as store:
+            return store.services(), store.job_counts()
+
+    pid = await asyncio.to_thread(box_pid, config.data_dir)
     if pid is None:
         return {"verdict": "stopped", "reasons": [f"no box runs on {config.data_dir}"], "pid": None}
     async with await connect(config) as bus:
@@ -141,9 +145,7 @@ async def _status(config: Config) -> dict[str, Any]:
             bus.stream_state(),
             measure(bus, config.data_dir / "appliance.db"),
         )
-    with Store(config.data_dir / "appliance.db") as store:
-        services = store.services()
-        jobs = store.job_counts()
+    services, jobs = await asyncio.to_thread(stored)
     reasons = [f"{s.service} is down since {s.since}: {s.reason}" for s in services if s.state == "down"]
     reporting = {worker.stage for worker in workers}
     silent = [stage for stage in depths if getattr(config.workers, stage).min and stage not in reporting]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from appliance.config import Config
+from appliance.dispatcher.said import SOURCE, Announcer
 from appliance.dispatcher.service import Dispatcher
 from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, until_stopped
+from appliance.ssot.opening import open_ssot
 from appliance.store.writer import Writer
 from bus.connection import Bus
-from bus.events import STAGES
+from bus.events import STAGES, CacheDegraded, CacheRestored
 from bus.server import credentials
 
 
@@ -19,10 +21,20 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
     try:
         async with await Bus.connect(credentials(config.data_dir, "dispatcher")) as bus:
             minimum = {stage: int(getattr(config.workers, stage).min) for stage in STAGES}
-            dispatcher = Dispatcher(bus, store, config.data_dir, config.dispatcher, minimum=minimum)
-            await dispatcher.prepare()
-            status.send(Status(ready=True))
-            await until_stopped(dispatcher.serve(), stopping, status)
+            announcer = Announcer(bus)
+            async with open_ssot(
+                config,
+                bus,
+                on_degraded=lambda reason: announcer.say(CacheDegraded(source=SOURCE, reason=reason)),
+                on_restored=lambda down_s: announcer.say(CacheRestored(source=SOURCE, down_s=round(down_s, 3))),
+            ) as ssot:
+                dispatcher = Dispatcher(
+                    bus, store, config.data_dir, config.dispatcher, cache=ssot, announcer=announcer, minimum=minimum
+                )
+                await dispatcher.prepare()
+                status.send(Status(ready=True))
+                await until_stopped(dispatcher.serve(), stopping, status)
+                await dispatcher.finish()
     finally:
         await store.close()
 

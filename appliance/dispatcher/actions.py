@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from appliance.dispatcher.said import SOURCE
 from appliance.dispatcher.table import Action
 from appliance.lifecycle import Failure
 from appliance.store import failures
@@ -26,7 +27,6 @@ from stages.folder import JobFolder
 
 log = logging.getLogger(__name__)
 NO_CLIPS = "no-clips"
-SOURCE = "dispatcher"
 REPLAY = "events.replay"
 DISCARD = "events.discard"
 """`UserAction.action` of the two requests about failed actions; `target` is `FailedAction.target` or `all`."""

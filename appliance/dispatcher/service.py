@@ -9,15 +9,18 @@ folder was lost), everything stops, the facts are put back into it and the work 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from appliance import lifecycle
-from appliance.dispatcher.actions import SOURCE, Actions, Handler, undeliverable
-from appliance.dispatcher.cache import Cache, CacheParts, NoCache
+from appliance.dispatcher.actions import Actions, Handler, undeliverable
+from appliance.dispatcher.cache import CacheParts, NoCache
 from appliance.dispatcher.engine import Engine
 from appliance.dispatcher.recovery import reconcile
+from appliance.dispatcher.said import SOURCE, Announcer
+from appliance.dispatcher.schedule import CacheSchedule, CheckedCache
 from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.dispatcher.table import Action
 from appliance.dispatcher.thresholds import QueueWatch
@@ -38,10 +41,15 @@ log = logging.getLogger(__name__)
 READ_WAIT_S = 5.0
 RETRY_S = 1.0
 ANSWER_S = 2.0
+FINISH_S = 3.0
 
 
 class Dispatcher:
-    """One per box. `serve` runs until cancelled. `minimum`: workers that each stage of this box should have."""
+    """One per box. `serve` runs until cancelled.
+
+    `cache` None: nothing is kept. `announcer`: publishes what others hand to it. `minimum`: workers that each stage of
+    this box should have.
+    """
 
     def __init__(
         self,
@@ -50,14 +58,16 @@ class Dispatcher:
         data_dir: Path,
         settings: Settings,
         *,
-        cache: Cache | None = None,
+        cache: CheckedCache | None = None,
+        announcer: Announcer | None = None,
         minimum: dict[StageName, int] | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
         self._data_dir = data_dir
         self._settings = settings
-        self._cache = cache or NoCache()
+        self._cache = cache
+        self._announcer = announcer or Announcer(bus)
         self._minimum = minimum or {}
         self._workers = WorkerWatch(bus, store, settings, self._minimum)
 
@@ -77,14 +87,31 @@ class Dispatcher:
                 log.warning("the stream is not the one the database knows: reconciling")
             await self._reconcile_patiently()
 
+    async def finish(self) -> None:
+        """After `serve` was ended: write what the stream holds already, so that a box that is down has it all.
+
+        Bounded by `FINISH_S`; what is left is written at the next start.
+        """
+        with contextlib.suppress(Retryable, TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                if (await self._bus.stream_state()).epoch != await self._store.meta("epoch"):
+                    return
+                after = await self._store.cursor()
+                while batch := await self._bus.read(after, "evt.>", self._settings.batch_events):
+                    await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
+                    after = batch[-1].seq
+
     async def _serve(self) -> None:
         self._workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum)
         engine = Engine(self._store, self.handlers(), self._settings, self._bus_answers)
-        cache = CacheParts(self._cache, self._settings)
+        cache = CacheParts(self._cache or NoCache(), self._settings)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._project(engine, cache))
             tasks.create_task(engine.serve())
             tasks.create_task(cache.serve())
+            if self._cache is not None:
+                tasks.create_task(CacheSchedule(self._bus, self._cache, self._settings).serve())
+            tasks.create_task(self._announcer.serve())
             tasks.create_task(self._workers.serve())
             tasks.create_task(QueueWatch(self._bus, self._settings).serve())
             tasks.create_task(self._read_advisories())

@@ -52,6 +52,12 @@ class Dispatcher(Struct, frozen=True, kw_only=True):
             description="Least seconds between two warmings of the cache; what is asked for meanwhile is done once.",
         ),
     ] = 0.5
+    cache_warm_s: Annotated[
+        float, Meta(ge=0.5, le=3600, description="Seconds between two warmings of the whole status document.")
+    ] = 5.0
+    cache_validate_s: Annotated[
+        float, Meta(ge=1, le=86400, description="Seconds between two comparisons of what is cached with the database.")
+    ] = 60.0
     queue_check_s: Annotated[
         float, Meta(ge=0.2, le=300, description="Seconds between two looks at the stages' queues.")
     ] = 3.0

@@ -6,15 +6,13 @@ import asyncio
 import logging
 from typing import Literal
 
-import msgspec
 from msgspec import Struct
 
-from appliance.dispatcher.actions import SOURCE
+from appliance.dispatcher.said import SOURCE, last_said
 from appliance.dispatcher.settings import Dispatcher as Settings
 from bus.connection import Bus, QueueDepth
-from bus.errors import Retryable, UndecodableEvent
-from bus.events import QueueThreshold, StageName, decode_event
-from bus.streams import EVENTS
+from bus.errors import Retryable
+from bus.events import QueueThreshold, StageName
 
 log = logging.getLogger(__name__)
 Level = Literal["ok", "warning", "critical"]
@@ -78,12 +76,5 @@ class QueueWatch:
 
     async def _last_said(self) -> dict[StageName, Level]:
         """What the log says, so that a restart repeats nothing and clears what is over."""
-        levels: dict[StageName, Level] = {}
-        for reply in await self._bus.direct_many(EVENTS, {"multi_last": ["evt.queue.threshold.*"]}):
-            try:
-                event = decode_event(reply.data)
-            except (UndecodableEvent, msgspec.DecodeError):
-                continue
-            if isinstance(event, QueueThreshold):
-                levels[event.stage] = event.level
-        return levels
+        said = (stored.event for stored in await last_said(self._bus, "evt.queue.threshold.*"))
+        return {event.stage: event.level for event in said if isinstance(event, QueueThreshold)}

@@ -12,15 +12,15 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from appliance.dispatcher.actions import SOURCE
 from appliance.dispatcher.missing import Missing
+from appliance.dispatcher.said import SOURCE, last_said, say_alert
 from bus.commit import Expect
 from bus.connection import Bus
-from bus.errors import Retryable, Stale, UndecodableEvent
-from bus.events import STAGES, AlertCleared, AlertRaised, Event, StageName, WorkerOffline, WorkerOnline, decode_event
+from bus.errors import Retryable, Stale
+from bus.events import STAGES, AlertCleared, AlertRaised, Event, StageName, WorkerOffline, WorkerOnline
 from bus.registry import Registry, WorkerState
-from bus.stored import Stored, from_reply
-from bus.streams import DEFAULTS, EVENTS
+from bus.stored import Stored
+from bus.streams import DEFAULTS
 
 if TYPE_CHECKING:
     from appliance.dispatcher.settings import Dispatcher as Settings
@@ -64,23 +64,19 @@ class WorkerWatch:
         have = Counter(state.stage for state, _ in self._present.values())
         for change in self._missing.look(have, asyncio.get_running_loop().time()):
             alert = f"workers-{change.stage}"
-            said = await self._last(f"evt.alert.*.{alert}")
-            is_raised = said is not None and isinstance(said.event, AlertRaised)
-            if change.short and not is_raised:
-                text = f"{change.have} of at least {change.want} {change.stage} workers report"
-                await self._bus.publish(
-                    AlertRaised(
-                        source=SOURCE,
-                        alert=alert,
-                        severity="warning" if change.have else "critical",
-                        message=text,
-                        value=float(change.have),
-                        threshold=float(change.want),
-                    )
+            fact: AlertRaised | AlertCleared
+            if change.short:
+                fact = AlertRaised(
+                    source=SOURCE,
+                    alert=alert,
+                    severity="warning" if change.have else "critical",
+                    message=f"{change.have} of at least {change.want} {change.stage} workers report",
+                    value=float(change.have),
+                    threshold=float(change.want),
                 )
-            elif not change.short and is_raised:
-                text = f"{change.have} {change.stage} workers report"
-                await self._bus.publish(AlertCleared(source=SOURCE, alert=alert, message=text))
+            else:
+                fact = AlertCleared(source=SOURCE, alert=alert, message=f"{change.have} {change.stage} workers report")
+            await say_alert(self._bus, fact)
             self._missing.said(change)
 
     async def _watch(self) -> None:
@@ -105,7 +101,7 @@ class WorkerWatch:
 
     async def _say_offline(self, worker: str, stage: StageName, reason: str) -> None:
         """Publish `worker:offline` unless the log says so already."""
-        last = await self._last(f"evt.worker.*.{worker}")
+        last = await self._last(worker)
         if last is None or not isinstance(last.event, WorkerOnline):
             return
         offline = WorkerOffline(source=SOURCE, worker=worker, stage=stage, reason=reason)
@@ -113,7 +109,7 @@ class WorkerWatch:
 
     async def _say_online(self, state: WorkerState) -> None:
         """A worker that was reported gone is back: a host woke up, a network was mended."""
-        last = await self._last(f"evt.worker.*.{state.worker}")
+        last = await self._last(state.worker)
         if last is None or not isinstance(last.event, WorkerOffline):
             return
         online = WorkerOnline(source=SOURCE, worker=state.worker, stage=state.stage, pid=state.pid, host=state.host)
@@ -126,16 +122,10 @@ class WorkerWatch:
             return  # somebody else said it
         log.warning("%s", fact.__struct_config__.tag, extra={"worker": worker, "stage": fact.stage})
 
-    async def _last(self, subject_filter: str) -> Stored | None:
-        replies = await self._bus.direct_many(EVENTS, {"multi_last": [subject_filter]})
-        stored = []
-        for reply in replies:
-            try:
-                decode_event(reply.data)
-                stored.append(from_reply(reply))
-            except UndecodableEvent:
-                continue
-        return max(stored, key=lambda one: one.seq, default=None)
+    async def _last(self, worker: str) -> Stored | None:
+        """Its last fact: came, or went."""
+        said = await last_said(self._bus, f"evt.worker.*.{worker}")
+        return said[-1] if said else None
 
     async def _clean(self) -> None:
         """Make the read model's list of workers agree with who really reports."""

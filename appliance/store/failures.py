@@ -76,13 +76,20 @@ def record(
     db: sqlite3.Connection, event: AnyEvent, action: str, attempts: int, reason: str, next_try_at: datetime | None
 ) -> None:
     """Write down that `action` of `event` is not done, over what was written before."""
+    now, upcoming = stamp(datetime.now(UTC)), None if next_try_at is None else stamp(next_try_at)
+    known = db.execute(
+        "UPDATE failed_actions SET attempts = ?, reason = ?, failed_at = ?, next_try_at = ?"
+        " WHERE event = ? AND action = ?",
+        (attempts, reason, now, upcoming, event.id, action),
+    ).rowcount
+    if known:
+        return
     db.execute(
         "INSERT INTO failed_actions (event, action, type, job, clip, attempts, reason, failed_at, next_try_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event, action) DO UPDATE SET attempts = excluded.attempts,"
-        " reason = excluded.reason, failed_at = excluded.failed_at, next_try_at = excluded.next_try_at",
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
-            *(event.id, action, str(event.__struct_config__.tag), event.job, event.clip, attempts, reason),
-            *(stamp(datetime.now(UTC)), None if next_try_at is None else stamp(next_try_at)),
+            *(event.id, action, str(event.__struct_config__.tag), event.job, event.clip),
+            *(attempts, reason, now, upcoming),
         ),
     )
     db.execute(

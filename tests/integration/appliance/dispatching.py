@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.dispatcher.actions import Handler
@@ -24,8 +25,14 @@ QUICK = Settings(
     retry_backoff_max_s=0.2,
     recovery_timeout_s=0.3,
     event_timeout_s=1.0,
+    cache_warm_s=60.0,
     queue_check_s=0.2,
 )
+
+
+@dataclass(frozen=True)
+class Compared:
+    differing: tuple[str, ...]
 
 
 class RecordingCache:
@@ -35,7 +42,12 @@ class RecordingCache:
         self.invalidated: set[Section] = set()
         self.warmed: set[Section] = set()
         self.broken = False
+        self.differing: tuple[str, ...] = ()
         self.changed = asyncio.Event()
+
+    async def validate(self) -> Compared:
+        self._check()
+        return Compared(self.differing)
 
     def forget(self) -> None:
         self.invalidated, self.warmed = set(), set()

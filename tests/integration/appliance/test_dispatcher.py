@@ -174,6 +174,22 @@ async def test_the_database_of_a_killed_dispatcher_equals_a_fresh_one(nats: Nats
     assert one == other
 
 
+async def test_what_was_stored_last_is_written_before_a_box_is_down(nats: NatsBox) -> None:
+    bus = await nats.bus("supervisor")
+    async with dispatcher(nats):
+        job = await create_job(bus, SOURCE, JobOptions())
+    last = await bus.publish(facts.started(job, "download"))
+    store = await Writer.open(nats.data_dir / "appliance.db")
+    late = Dispatcher(await nats.bus("dispatcher"), store, nats.data_dir, Settings())
+    await late.finish()
+    assert await store.cursor() == last
+    await store.set_meta("epoch", "another")
+    await bus.publish(facts.done(job, "download"))
+    await late.finish()
+    assert await store.cursor() == last, "a cursor of another stream means nothing in this one"
+    await store.close()
+
+
 async def test_cancel_takes_queued_work_back_and_retry_goes_on(nats: NatsBox) -> None:
     bus = await nats.bus("cli")
     admin = await nats.bus("supervisor")

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
+from appliance.dispatcher import engine
 from appliance.dispatcher.actions import DISCARD, REPLAY
 from appliance.dispatcher.health import measure
 from appliance.dispatcher.table import Action
@@ -190,7 +191,8 @@ async def test_failures_in_a_row_open_the_breaker_and_what_was_put_off_is_made_u
     assert set(fault.runs) == {event.id for event in events}
 
 
-async def test_the_bus_away_counts_no_attempt(nats: NatsBox) -> None:
+async def test_the_bus_away_counts_no_attempt(nats: NatsBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "BUS_AGAIN_S", 0.1)
     bus = await nats.bus("supervisor")
     fault = Fault(2, BusUnavailable("no answer"))
     async with dispatcher(nats, faults={"sweep_parts": fault}):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
+from appliance.dispatcher.said import Announcer
+from appliance.dispatcher.schedule import CacheSchedule
 from appliance.dispatcher.table import SECTIONS, TABLE, rooms_of
 from bus.events import (
     CLIP_STAGES,
@@ -30,7 +33,7 @@ from bus.events import (
     WorkerScaled,
 )
 from bus.ids import new_id
-from tests.integration.appliance.dispatching import RecordingCache, dispatcher, forget_database, stored, until
+from tests.integration.appliance.dispatching import QUICK, RecordingCache, dispatcher, forget_database, stored, until
 from tests.integration.conftest import NatsBox
 from tests.unit.appliance import facts
 
@@ -149,3 +152,42 @@ async def test_a_burst_is_a_handful_of_invalidations(nats: NatsBox) -> None:
                 await asyncio.sleep(0.01)
         await until(lambda: "clips" in cache.invalidated)
     assert calls <= 300 // 64 + 2
+
+
+async def test_a_cache_that_differs_is_one_alert_until_it_does_not(nats: NatsBox) -> None:
+    bus, cache = await nats.bus("supervisor"), RecordingCache()
+    cache.differing = ("jobs", "alerts")
+    settings = msgspec.structs.replace(QUICK, cache_validate_s=1.0)
+    schedule = CacheSchedule(await nats.bus("dispatcher"), cache, settings)
+    for differing in (("jobs", "alerts"), ("jobs",), (), ()):
+        cache.differing = differing
+        await schedule.validate()
+    facts_said = [fact.event for fact in await bus.read(0, "evt.alert.>")]
+    assert [type(fact) for fact in facts_said] == [AlertRaised, AlertCleared]
+    assert isinstance(facts_said[0], AlertRaised)
+    assert facts_said[0].message == "cached jobs, alerts differed from what the database says; dropped"
+
+
+async def test_the_whole_document_is_warmed_by_the_clock_and_a_broken_cache_ends_nothing(nats: NatsBox) -> None:
+    cache = RecordingCache()
+    cache.broken = True
+    settings = msgspec.structs.replace(QUICK, cache_warm_s=0.5)
+    async with dispatcher(nats, settings, cache=cache):
+        await asyncio.sleep(0.2)
+        cache.broken = False
+        await until(lambda: cache.warmed == set(SECTIONS))
+
+
+async def test_what_is_announced_in_an_outage_is_said_after_it(nats: NatsBox) -> None:
+    bus = await nats.bus("supervisor")
+    announcer = Announcer(await nats.bus("dispatcher"))
+    serving = asyncio.create_task(announcer.serve())
+    await nats.kill()
+    announcer.say(CacheDegraded(reason="away"))
+    announcer.say(CacheRestored(down_s=1.0))
+    await nats.start()
+    async with asyncio.timeout(20):
+        while len(found := await bus.read(0, "evt.cache.>")) < 2:
+            await asyncio.sleep(0.05)
+    serving.cancel()
+    assert [type(fact.event) for fact in found] == [CacheDegraded, CacheRestored]

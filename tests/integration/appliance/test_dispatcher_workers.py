@@ -35,7 +35,7 @@ TTL_S = 1.0
 @pytest.fixture
 async def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsBox]:
     """A server whose registry forgets after a second, and a watch whose times fit that."""
-    for name, value in (("SETTLE_S", 1.5), ("ALIVE_AFTER_S", 2.0), ("LOOK_S", 0.1)):
+    for name, value in (("SETTLE_S", 1.3), ("ALIVE_AFTER_S", 1.3), ("LOOK_S", 0.1)):
         monkeypatch.setattr(watching, name, value)
     async with nats_box(tmp_path, Limits(worker_ttl_s=TTL_S)) as box:
         yield box
@@ -143,7 +143,7 @@ async def test_a_worker_that_says_goodbye_has_left(box: NatsBox) -> None:
     worker = Worker(bus)
     async with bus.live("evt.worker.>") as feed, dispatcher(box):
         await worker.come()
-        await asyncio.sleep(1.3)  # the watch looks each second
+        await asyncio.sleep(0.3)
         await worker.freeze()
         await worker.registry.remove(worker.id)
         offline = await next_of(feed, WorkerOffline)
