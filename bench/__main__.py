@@ -1,11 +1,11 @@
-"""`python -m bench [bus projection idle cut pipeline]`: run the named benchmarks, or all. Exit 1 if one misses."""
+"""`python -m bench [bus projection ssot idle cut pipeline]`: run the named benchmarks, or all. Exit 1 if one misses."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-BENCHES = ("bus", "projection", "idle", "cut", "pipeline")
+BENCHES = ("bus", "projection", "ssot", "idle", "cut", "pipeline")
 
 
 def main() -> int:
