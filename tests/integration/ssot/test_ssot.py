@@ -17,6 +17,7 @@ from appliance.cache.memory import MemoryCache
 from appliance.cache.port import NoCache
 from appliance.monitor.sample import Sample
 from appliance.services.manager import SECTIONS
+from appliance.services.readers import Position
 from appliance.ssot.cache import LIVE, Snapshot, SsotCache
 from appliance.ssot.opening import open_ssot
 from bus.connection import Bus
@@ -286,3 +287,47 @@ async def test_a_store_that_is_not_there_yet_is_null_and_stale(tmp_path: Path) -
     assert found["seq"] == 0
     assert found["stale"] is True
     assert not (tmp_path / "appliance.db").exists(), "a reader makes no database"
+
+
+async def test_no_reader_is_ever_served_what_was_invalidated_before_it_asked(
+    nats: NatsBox, redis: RedisBox, store: StoreBox, tmp_path: Path
+) -> None:
+    """Facts, invalidations, warming and readers of two processes, all at once."""
+    await store.project(facts.created(new_id()))
+    invalidated = 0
+    writing = True
+    reads = hits = whole_hits = 0
+
+    async def write(ssot: SsotCache) -> None:
+        nonlocal invalidated, writing
+        for n in range(60):
+            seq = await store.project(facts.created(new_id()))
+            await ssot.invalidate(["jobs", "dashboard", "events"], Position(EPOCH, seq))
+            invalidated = seq
+            if n % 7 == 0:
+                await ssot.warm(["jobs"])
+            await asyncio.sleep(0.003 * (n % 4))
+        writing = False
+
+    async def read(ssot: SsotCache) -> None:
+        nonlocal reads, hits, whole_hits
+        while writing:
+            least = invalidated
+            one = await ssot.read_section("jobs")
+            whole = await ssot.read()
+            assert one.position.seq >= least
+            assert content(one)["states"]["queued"] == one.position.seq
+            found = content(whole)
+            assert found["sections"]["jobs"]["seq"] >= least
+            assert found["jobs"]["states"]["queued"] == found["sections"]["jobs"]["seq"]
+            reads += 2
+            hits += one.verdict == "hit"
+            whole_hits += whole.verdict == "hit"
+            await asyncio.sleep(0)
+
+    bus = await nats.bus("web")
+    async with over_redis(redis, tmp_path, bus) as web, over_redis(redis, tmp_path, bus) as dispatcher:
+        await asyncio.gather(write(dispatcher), read(web), read(web), read(dispatcher))
+    assert reads > 50
+    assert hits > 0
+    assert whole_hits > 0, "the cache was of use meanwhile"
