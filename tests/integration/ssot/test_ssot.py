@@ -271,6 +271,32 @@ async def test_a_crowd_of_readers_is_one_rebuild(
         assert len({snapshot.body for snapshot in snapshots}) == 1
 
 
+async def test_a_computation_that_began_before_a_fact_is_not_shared_after_it(
+    store: StoreBox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.project(facts.created(new_id()))
+    async with ssot_over(tmp_path, MemoryCache(), None) as ssot:
+        fetch = ssot._rebuild._manager.fetch
+        began, go_on = asyncio.Event(), asyncio.Event()
+
+        async def held(*args: Any) -> Any:
+            found = await fetch(*args)
+            began.set()
+            await go_on.wait()
+            return found
+
+        monkeypatch.setattr(ssot._rebuild._manager, "fetch", held)
+        early = asyncio.create_task(ssot.read_section("jobs"))
+        await began.wait()
+        await store.project(facts.created(new_id()))
+        await ssot.invalidate(["jobs"])
+        late = asyncio.create_task(ssot.read_section("jobs"))
+        await asyncio.sleep(0.05)
+        go_on.set()
+        assert content(await early)["states"] == {"queued": 1}
+        assert content(await late)["states"] == {"queued": 2}
+
+
 async def test_an_unknown_section_is_named(store: StoreBox, tmp_path: Path) -> None:
     async with ssot_over(tmp_path, NoCache(), None) as ssot:
         with pytest.raises(KeyError, match="there are dashboard"):
