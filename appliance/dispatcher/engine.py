@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -34,8 +36,12 @@ log = logging.getLogger(__name__)
 CURSOR = "actions_cursor"
 WINDOW = 256
 """Most facts whose actions are open at once."""
+SAVE_S = 0.25
+"""The cursor is stored this often while actions run: each time costs a flush to the disk, for which the next facts
+wait, and a cursor that is behind costs no more than some actions run again after a kill."""
 SAVE_EVERY = 4096
-"""The cursor is stored after actions; without any, when it has moved this far."""
+"""Without actions the cursor is stored when it has moved this far."""
+MAX_FRESH = 16
 BUS_AGAIN_S = 1.0
 IDLE_S = 60.0
 REASON_CHARS = 500
@@ -63,6 +69,9 @@ class Engine:
         self._breakers: dict[Action, Breaker] = {
             action: Breaker(settings.failure_threshold, settings.recovery_timeout_s) for action in ACTIONS
         }
+        self._fresh: deque[tuple[int, int, list[tuple[int, AnyEvent]]]] = deque()
+        self._behind = True
+        """Whether the database may hold facts that were not handed over."""
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._retrying: set[str] = set()
         self._wake_pump = asyncio.Event()
@@ -70,8 +79,15 @@ class Engine:
         self.done = 0
         """Actions that succeeded since the start."""
 
-    def wake(self) -> None:
-        """New facts are in the database."""
+    def applied(self, after: int, upto: int, facts: Iterable[tuple[int, AnyEvent]]) -> None:
+        """All facts of the database from `after` (exclusive) to `upto` are these: they need not be read again.
+
+        Only a shortcut: what is not taken from here is read from the database.
+        """
+        if len(self._fresh) == MAX_FRESH:
+            self._fresh.clear()
+            self._behind = True
+        self._fresh.append((after, upto, [(seq, event) for seq, event in facts if row_of(event).actions]))
         self._wake_pump.set()
 
     def breakers(self) -> dict[Action, str]:
@@ -89,22 +105,48 @@ class Engine:
     async def _pump(self, tasks: asyncio.TaskGroup) -> None:
         saved = int(await self._store.meta(CURSOR) or 0)
         window = Window(saved)
-        scanned = saved
+        scanned, save_at = saved, 0.0
         while True:
             self._wake_pump.clear()
-            room = WINDOW - len(window)
             due: list[tuple[int, AnyEvent]] = []
-            if room:
-                due, scanned = await self._store.facts_due(scanned, ACTION_TYPES, room)
+            if room := WINDOW - len(window):
+                due, scanned = self._take_fresh(scanned, room) or await self._read(scanned, room)
                 for seq, event in due:
                     window.add(seq)
                     self._in_order(tasks, _key(event), partial(self._run_row, window, seq, event))
                 window.seen(scanned)
-            if window.finished > saved or window.position >= saved + SAVE_EVERY:
-                saved = window.position
+            unsaved = window.finished > saved or window.position >= saved + SAVE_EVERY
+            if unsaved and time.monotonic() >= save_at:
+                saved, save_at = window.position, time.monotonic() + SAVE_S
                 await self._store.set_meta(CURSOR, str(saved))
-            if not due:
-                await self._wake_pump.wait()
+                unsaved = False
+            if due or (self._fresh and room):
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, save_at - time.monotonic()) if unsaved else None):
+                    await self._wake_pump.wait()
+
+    def _take_fresh(self, scanned: int, room: int) -> tuple[list[tuple[int, AnyEvent]], int] | None:
+        """The facts that follow `scanned`, when they were handed over; None: they must be read."""
+        while self._fresh and self._fresh[0][1] <= scanned:
+            self._fresh.popleft()
+        if not self._fresh:
+            return None
+        after, upto, facts = self._fresh[0]
+        if after != scanned or len(facts) > room:
+            self._behind = True
+            return None
+        self._fresh.popleft()
+        return facts, upto
+
+    async def _read(self, scanned: int, room: int) -> tuple[list[tuple[int, AnyEvent]], int]:
+        if not self._behind:
+            return [], scanned
+        self._behind = False  # before the read: what is handed over meanwhile may say otherwise
+        due, upto = await self._store.facts_due(scanned, ACTION_TYPES, room)
+        if len(due) == room:
+            self._behind = True
+        return due, upto
 
     async def _run_row(self, window: Window, seq: int, event: AnyEvent) -> None:
         await asyncio.gather(*(self._run(action, event, 0) for action in row_of(event).actions))

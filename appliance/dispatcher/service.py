@@ -13,6 +13,7 @@ import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from appliance import lifecycle
 from appliance.dispatcher.actions import Actions, Handler, undeliverable
@@ -33,7 +34,7 @@ from bus.commit import Expect
 from bus.connection import Bus
 from bus.deadletters import AdvisoryReader
 from bus.errors import Gap, NewEpoch, Retryable, Stale
-from bus.events import Command, StageName
+from bus.events import AnyEvent, Command, StageName
 from bus.projection import FactReader
 from bus.subjects import item_filter
 
@@ -146,7 +147,8 @@ class Dispatcher:
                             continue
                         applied = await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
                         cache.changed(event for _, event in applied)
-                        engine.wake()
+                        engine.applied(cursor, batch[-1].seq, cast("list[tuple[int, AnyEvent]]", applied))
+                        cursor = batch[-1].seq
             except Retryable as error:
                 log.warning("the bus is away: projection waits", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_S)

@@ -173,11 +173,11 @@ async def test_an_action_without_end_is_a_failed_one_and_the_others_go_on(nats: 
 
 async def test_failures_in_a_row_open_the_breaker_and_what_was_put_off_is_made_up(nats: NatsBox) -> None:
     bus, fault = await nats.bus("supervisor"), Fault(5)
-    settings = msgspec.structs.replace(QUICK, max_parallel_tasks=1, recovery_timeout_s=1.5)
+    settings = msgspec.structs.replace(QUICK, max_parallel_tasks=1, recovery_timeout_s=3.0)
+    events = [cancelled() for _ in range(20)]
+    for event in events:
+        seq = await bus.publish(event)
     async with dispatcher(nats, settings, faults={"sweep_parts": fault}):
-        events = [cancelled() for _ in range(20)]
-        for event in events:
-            seq = await bus.publish(event)
         await acted(nats, seq)
         opened_after = len(fault.runs)
         put_off = [row for row in await failures(nats) if row.attempts == 0]
@@ -256,3 +256,20 @@ async def test_killed_in_the_middle_no_action_is_lost(nats: NatsBox) -> None:
         await acted(nats, seq)
         await settled(nats, lambda: _none_failed(nats))
     assert set(done) == {event.id for event in events}
+
+
+async def test_more_than_can_be_handed_over_is_read_from_the_database(
+    nats: NatsBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small window and hand-over, batches of another size: each action runs once, and the cursor arrives."""
+    monkeypatch.setattr(engine, "WINDOW", 7)
+    monkeypatch.setattr(engine, "MAX_FRESH", 2)
+    bus, done = await nats.bus("supervisor"), Fault(0)
+    settings = msgspec.structs.replace(QUICK, batch_events=5)
+    async with dispatcher(nats, settings, faults={"sweep_parts": done}):
+        events = [cancelled() if number % 3 else facts.started(new_id(), "cut", 1) for number in range(200)]
+        for start in range(0, len(events), 20):
+            await asyncio.gather(*(bus.publish(event) for event in events[start : start + 20]))
+        seq = await bus.publish(cancelled())
+        await acted(nats, seq)
+    assert len(done.runs) == len(set(done.runs)) == 1 + sum(isinstance(event, JobCancelled) for event in events)
