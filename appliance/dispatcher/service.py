@@ -138,9 +138,12 @@ class Dispatcher:
         while True:
             try:
                 cursor, epoch = await self._store.cursor(), await self._store.meta("epoch")
-                if cursor == 0:  # a new database takes what the stream still has
-                    cursor = (await self._bus.stream_state()).first_seq - 1
-                async with FactReader(self._bus, max(0, cursor), epoch=epoch) as reader:
+                oldest = (await self._bus.stream_state()).first_seq
+                if cursor < oldest - 1:  # a new database, or a box that slept longer than the stream remembers
+                    if cursor > 0:
+                        log.warning("messages left the stream unread", extra={"after": cursor, "before": oldest})
+                    cursor = oldest - 1
+                async with FactReader(self._bus, cursor, epoch=epoch) as reader:
                     while True:
                         batch = await reader.batch(self._settings.batch_events, wait_s=READ_WAIT_S)
                         if not batch:

@@ -233,3 +233,17 @@ async def test_two_claims_on_one_item_cannot_both_be_stored(nats: NatsBox) -> No
     with pytest.raises(Stale) as stale:
         await bus.commit([facts.started(job, "download")], Expect(item_filter(job), last.seq))
     assert stale.value.current == first.first
+
+
+async def test_a_box_that_slept_longer_than_the_stream_remembers_goes_on(nats: NatsBox) -> None:
+    bus = await nats.bus("supervisor")
+    path = nats.data_dir / "appliance.db"
+    async with dispatcher(nats):
+        first = await create_job(bus, SOURCE, JobOptions())
+        await projected(path, 1)
+    await create_job(bus, SOURCE, JobOptions())
+    await bus.jetstream.purge_stream("EVENTS")  # as when all of it has expired
+    async with dispatcher(nats):
+        last = await create_job(bus, SOURCE, JobOptions())
+        await projected(path, (await bus.stream_state()).last_seq - 1)
+        assert {first, last} <= set(await asyncio.to_thread(jobs_in, path))
