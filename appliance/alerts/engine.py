@@ -126,7 +126,7 @@ class Engine:
         if entry is None:
             if value is None or len(self._entries) >= MAX_TRACKS:
                 return None, False
-            entry = Entry(rule=key[0], device=key[1], track=Track(seen_at=now, raw_at=now))
+            entry = Entry(rule=key[0], device=key[1], track=Track(seen_at=now))
         seen = entry.raised_s is not None and acked.get(entry.id, 0.0) >= entry.raised_s
         track, change = advance(
             rule, entry.track, now, value, may_raise=may_raise, acknowledged=seen, flapping=self._flapping
@@ -135,7 +135,7 @@ class Engine:
             del_change = None
             if entry.active:
                 del_change = Change("cleared", "ok", None, None, None)
-                self._entries[key] = replace(entry, track=Track(seen_at=now, raw_at=now), acknowledged=False)
+                self._entries[key] = replace(entry, track=Track(seen_at=now), acknowledged=False)
             else:
                 self._entries.pop(key, None)
             return del_change, True
@@ -225,9 +225,9 @@ def after_restart(entries: Iterable[Entry], now: float, *, same_boot: bool) -> l
 
 def _again(track: Track, now: float, same_boot: bool) -> Track:
     gates = {
-        name: Gate(open=gate.open, began=gate.began if same_boot else None)
+        name: Gate(open=gate.open, began=gate.began if same_boot else None, beyond=gate.beyond)
         for name, gate in (("warning", track.warning), ("critical", track.critical))
     }
     if same_boot:
         return replace(track, **gates)
-    return replace(track, **gates, turns=(), raw_at=now, seen_at=now)
+    return replace(track, **gates, turns=(), crossed_at=now, seen_at=now)

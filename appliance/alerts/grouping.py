@@ -67,7 +67,7 @@ class Grouper:
         group = self._groups.setdefault(name, _Group(notice.noun, notice.severity, 0, []))
         group.count += 1
         group.severity = max(group.severity, notice.severity, key=RANK.__getitem__)
-        text = notice.text[:MAX_TEXT]
+        text = " ".join(notice.text.split())[:MAX_TEXT]  # one line a notice, whatever an error message holds
         if len(group.examples) < MAX_EXAMPLES and text not in group.examples:
             group.examples.append(text)
 

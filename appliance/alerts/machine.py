@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from appliance.alerts.rules import RANK, Level, Rule, Threshold
 
 Kind = Literal["raised", "worsened", "improved", "cleared", "flapping"]
+MAX_TURNS = 48
 GAP_S = 15.0
 """Readings further apart than this prove nothing about the time between them."""
 
@@ -29,6 +30,8 @@ class Gate(Struct, frozen=True):
     since: float | None = None
     began: float | None = None
     """When the condition began that opened it."""
+    beyond: bool | None = None
+    """On which side the value was last: beyond the raise threshold, or past the clear one; between them it keeps."""
 
 
 class Turn(Struct, frozen=True, array_like=True):
@@ -46,8 +49,8 @@ class Track(Struct, frozen=True):
     level: Level = "ok"
     """What has been told, which is `raw` unless flapping."""
     raw: Level = "ok"
-    raw_at: float = 0.0
-    """When `raw` changed last."""
+    crossed_at: float = 0.0
+    """When the value last went from one side of a threshold to the other."""
     turns: tuple[Turn, ...] = ()
     flapping: bool = False
     value: float | None = None
@@ -73,7 +76,11 @@ class Change(Struct, frozen=True):
 
 
 class Flapping(Struct, frozen=True):
-    """When an alert flaps: see `appliance.alerts.settings.Alerts`."""
+    """When an alert flaps: see `appliance.alerts.settings.Alerts`.
+
+    Turns are counted as long as the value goes on crossing at least every `window_s`. A latched rule never flaps: a
+    person ends each of its alerts.
+    """
 
     turns: int = 2
     window_s: float = 1800.0
@@ -98,30 +105,34 @@ def advance(
         for limit, gate in ((rule.warning, track.warning), (rule.critical, track.critical))
     )
     raw: Level = "critical" if critical.open else rule.severity if warning.open else "ok"
-    moved = raw != track.raw
+    crossed = _crossed(track.warning, warning) or _crossed(track.critical, critical)
     track = replace(
         track,
         warning=warning,
         critical=critical,
         raw=raw,
-        raw_at=now if moved else track.raw_at,
+        crossed_at=now if crossed else track.crossed_at,
         value=track.value if value is None else value,
         seen_at=track.seen_at if value is None else now,
     )
-    if track.turns and now - track.turns[-1].at > flapping.window_s and not track.flapping:
-        track = replace(track, turns=())
     if track.flapping:
         return _while_flapping(rule, track, now, flapping)
+    if track.turns and now - max(track.turns[-1].at, track.crossed_at) > flapping.window_s:
+        track = replace(track, turns=())
     if raw == track.level:
         return track, None
     return _change(rule, track, now, flapping)
 
 
+def _crossed(before: Gate, after: Gate) -> bool:
+    return before.beyond is not None and before.beyond != after.beyond
+
+
 def _change(rule: Rule, track: Track, now: float, flapping: Flapping) -> tuple[Track, Change]:
     up = RANK[track.raw] > RANK[track.level]
-    recent = (*(turn for turn in track.turns if now - turn.at <= flapping.window_s), Turn(now, up))[-16:]
+    recent = (*track.turns, Turn(now, up))[-MAX_TURNS:]
     reversals = sum(1 for one, other in pairwise(recent) if one.up != other.up)
-    if up and reversals >= flapping.turns:
+    if up and reversals >= flapping.turns and not rule.latched:
         track = replace(track, turns=recent, flapping=True, level=track.raw)
         return track, _told(rule, track, "flapping")
     kind: Kind = (
@@ -132,11 +143,11 @@ def _change(rule: Rule, track: Track, now: float, flapping: Flapping) -> tuple[T
 
 
 def _while_flapping(rule: Rule, track: Track, now: float, flapping: Flapping) -> tuple[Track, Change | None]:
-    """Held at its highest level until nothing has changed for `calm_s`; only getting worse is told meanwhile."""
+    """Held at its highest level until it has crossed nothing for `calm_s`; only getting worse is told meanwhile."""
     if RANK[track.raw] > RANK[track.level]:
         track = replace(track, level=track.raw)
         return track, _told(rule, track, "worsened")
-    if now - track.raw_at < flapping.calm_s:
+    if now - track.crossed_at < flapping.calm_s:
         return track, None
     level, track = track.level, replace(track, flapping=False, turns=(), level=track.raw)
     if track.raw == level:
@@ -169,15 +180,14 @@ def _gate(
         return gate if not gate.open and gate.since is None else Gate()
     if value is None:
         return _forget(gate)
-    if gate.open:
-        away = value <= limit.clear if rule.high_is_bad else value >= limit.clear
-        wait_s, may = rule.hold_s, may_clear
-    else:
-        away = value >= limit.at if rule.high_is_bad else value <= limit.at
-        wait_s, may = rule.for_s, may_raise
-    if not away:
-        return _forget(gate)
+    high = rule.high_is_bad
+    raises = value >= limit.at if high else value <= limit.at
+    clears = value <= limit.clear if high else value >= limit.clear
+    beyond = True if raises else False if clears else gate.beyond
+    holds, wait_s, may = (clears, rule.hold_s, may_clear) if gate.open else (raises, rule.for_s, may_raise)
+    if not holds:
+        return gate if gate.since is None and gate.beyond == beyond else replace(gate, since=None, beyond=beyond)
     since = now if gate.since is None else gate.since
     if now - since >= wait_s and may:
-        return Gate(open=not gate.open, began=None if gate.open else since)
-    return gate if since == gate.since else replace(gate, since=since)
+        return Gate(open=not gate.open, began=None if gate.open else since, beyond=beyond)
+    return gate if since == gate.since and beyond == gate.beyond else replace(gate, since=since, beyond=beyond)

@@ -77,7 +77,7 @@ class Notifier:
     async def run(self) -> None:
         if not self._settings.urls:
             return
-        if importlib.util.find_spec("apprise") is None:
+        if await asyncio.to_thread(importlib.util.find_spec, "apprise") is None:
             log.error(MISSING)
             return
         filters = ALERTS + (FAILURES if self._settings.failures else ())

@@ -33,15 +33,19 @@ class Alerts(Struct, frozen=True, kw_only=True):
         Meta(
             ge=2,
             le=20,
-            description="Changes of direction (raised, cleared, raised is two) within flap_window_s after which an "
-            "alert counts as flapping: it is told once and then held until it is calm.",
+            description="Changes of direction (raised, cleared, raised is two) with which an alert counts as "
+            "flapping: that is told once and the alert is held until it is calm.",
         ),
     ] = 2
     flap_window_s: Annotated[
-        float, Meta(ge=60, le=86400, description="Seconds over which changes of direction are counted.")
+        float,
+        Meta(ge=60, le=86400, description="Seconds without crossing a threshold after which turns are counted anew."),
     ] = 1800.0
     flap_calm_s: Annotated[
-        float, Meta(ge=1, le=86400, description="Seconds without a change after which a flapping alert is released.")
+        float,
+        Meta(
+            ge=1, le=86400, description="Seconds without crossing a threshold after which a flapping alert is released."
+        ),
     ] = 1800.0
     remind_after_s: Annotated[
         float,

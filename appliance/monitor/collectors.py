@@ -17,29 +17,31 @@ STALE_READINGS = 5
 class Collector(Generic[T]):
     """Use on the event loop's thread; only `read` runs elsewhere, never twice at a time."""
 
-    def __init__(self, name: str, read: Callable[[], T], every_s: float, now: float) -> None:
+    def __init__(self, name: str, read: Callable[[], T], every_s: float, clock: Callable[[], float]) -> None:
         self.name = name
         self.every_s = every_s
         self._read = read
         self._value: T | None = None
         self._taken_at: float | None = None
         self._started_at: float | None = None
-        self._made_at = now
+        self._clock = clock
+        self._made_at = clock()
         self._running: asyncio.Future[T] | None = None
         self._error = ""
 
-    def poll(self, now: float, executor: Executor, clock: Callable[[], float]) -> None:
+    def poll(self, executor: Executor) -> None:
         """Begin a reading when one is due and none is under way."""
         if self._running is not None:
             return
-        # Half a tick of slack: a timer that fires a hair early must not skip a beat.
+        now = self._clock()
+        # Some slack: a timer that fires a hair early must not skip a beat.
         if self._started_at is not None and now - self._started_at < self.every_s * 0.95:
             return
         self._started_at = now
         self._running = asyncio.get_running_loop().run_in_executor(executor, self._read)
-        self._running.add_done_callback(lambda done: self._done(done, clock()))
+        self._running.add_done_callback(self._done)
 
-    def _done(self, done: asyncio.Future[T], now: float) -> None:
+    def _done(self, done: asyncio.Future[T]) -> None:
         self._running = None
         if done.cancelled():
             return
@@ -49,7 +51,7 @@ class Collector(Generic[T]):
             self._error = str(error)
             return
         self._error = ""
-        self._value, self._taken_at = done.result(), now
+        self._value, self._taken_at = done.result(), self._clock()
 
     @property
     def running(self) -> asyncio.Future[T] | None:

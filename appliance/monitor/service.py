@@ -67,7 +67,7 @@ def boot_clock() -> float:
 
 
 class Monitor:
-    """One per machine. `run` until cancelled; `step` is one round, for tests."""
+    """One per machine. `run` until cancelled; `step` is one round. Making one reads files: not on an event loop."""
 
     def __init__(
         self, bus: Bus, config: Config, *, load: Callable[[], Any | None] = load_nvml, box_started: float | None = None
@@ -85,14 +85,18 @@ class Monitor:
         )
         self._gpu_reader = GpuReader(load)
         every = settings.interval_s
-        self._of_host: Collector[tuple[Cpu, Memory, list[Network]]] = Collector("host", self._read_host, every, now)
+        self._of_host: Collector[tuple[Cpu, Memory, list[Network]]] = Collector(
+            "host", self._read_host, every, boot_clock
+        )
         self._of_disks: Collector[tuple[list[Disk], dict[str, float | None]]] = Collector(
-            "disks", self._read_disks, max(DISKS_EVERY_S, every), now
+            "disks", self._read_disks, max(DISKS_EVERY_S, every), boot_clock
         )
         self._of_slow: Collector[tuple[list[Temperature], list[Wear], bool | None, Orders]] = Collector(
-            "slow", self._read_slow, max(SLOW_EVERY_S, every), now
+            "slow", self._read_slow, max(SLOW_EVERY_S, every), boot_clock
         )
-        self._of_gpus: Collector[Gpus] = Collector("gpus", lambda: self._gpu_reader.read(boot_clock()), every, now)
+        self._of_gpus: Collector[Gpus] = Collector(
+            "gpus", lambda: self._gpu_reader.read(boot_clock()), every, boot_clock
+        )
         self._collectors: list[Collector[Any]] = [self._of_host, self._of_disks, self._of_slow]
         if settings.gpu == "auto":
             self._collectors.append(self._of_gpus)
@@ -137,9 +141,8 @@ class Monitor:
 
     async def step(self) -> list[Transition]:
         """One round with the readings that are there; returns what the rules made of them."""
-        now = boot_clock()
         for collector in self._collectors:
-            collector.poll(now, self._executor, boot_clock)
+            collector.poll(self._executor)
         await self._wait_for_readings(FIRST_WAIT_S if self.sample is None else WAIT_S)
         now = boot_clock()
         self.sample = sample = self._put_together(now)
@@ -206,6 +209,9 @@ class Monitor:
 
     def _read_disks(self) -> tuple[list[Disk], dict[str, float | None]]:
         return self._disk_reader.disks(), self._disk_reader.to_full_h()
+
+    def _read_gpus(self) -> Gpus:
+        return self._gpu_reader.read(boot_clock())
 
     def _read_slow(self) -> tuple[list[Temperature], list[Wear], bool | None, Orders]:
         return host.temperatures(), disks.wear(), host.clock_synchronised(), self._read_orders()
