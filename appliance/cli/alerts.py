@@ -121,6 +121,9 @@ def ack(session: Session, alert: str, note: str) -> None:
     """
     from appliance.alerts import orders
 
+    raised = [one.alert for view in asyncio.run(_views(session)) for one in view.alerts]
+    if alert not in raised:
+        raise click.ClickException(f"{alert} is not raised; what is: {', '.join(raised) or 'nothing'}")
     orders.acknowledge(session.config.data_dir, alert, author=_who(), note=note)
     _audit(session, "alert.ack", alert)
     click.echo("acknowledged")

@@ -7,6 +7,7 @@ load, as nvidia-smi shows them.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -107,6 +108,7 @@ class RecordedNvml:
 
     def _answer(self, name: str, uuid: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         self.asked.append(name)
+        inspect.signature(getattr(pynvml, name)).bind(uuid, *arguments, **named)  # as the real function takes it
         table = self.cards.get(uuid)
         if table is None:
             raise Err("GPU_IS_LOST").error()
