@@ -63,6 +63,8 @@ def show(session: Session, as_json: bool, docs: bool, template: bool) -> None:
     import yaml
 
     values = _masked(msgspec.to_builtins(session.config, enc_hook=_plain))
+    # A notification address may be a secret as a whole: tokens stand in its host or path.
+    values["notify"]["urls"] = [f"{url.partition('://')[0]}://***" for url in values["notify"]["urls"]]
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(values)).decode())
     else:
