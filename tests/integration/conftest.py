@@ -1,8 +1,9 @@
 """A real nats-server for integration tests, started as the appliance starts it.
 
-`nats` gives each test freshly made streams; the server process behind it is shared by the session's tests and started
-again when one of them left it dead. It offers connections by role, `kill()` (SIGKILL) and `restart()`. A test that
-needs other limits or touches the server's files takes a server of its own: `async with nats_box(folder, limits)`.
+`nats` gives each test freshly made streams in a data folder without a database or files of jobs. The server process and
+its folder are shared by the session's tests; it is started again when one of them left it dead. The box offers
+connections by role, `kill()` (SIGKILL) and `restart()`. A test that needs other limits or touches the server's files
+takes a server of its own: `async with nats_box(folder, limits)`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -21,6 +23,8 @@ from bus.provision import provision
 from bus.roles import Role
 from bus.server import ServerSpec, credentials, prepare, wait_ready, write_endpoint
 from bus.streams import DEFAULTS, Limits
+
+SERVER_FILES = ("nats", "nats.log")
 
 
 class NatsBox:
@@ -72,6 +76,16 @@ class NatsBox:
             process.kill()
             process.wait(timeout=10)
 
+    def forget_files(self) -> None:
+        """Removes what the processes of a box left in the data folder, but not the server's own files. Blocking."""
+        for path in self.data_dir.iterdir():
+            if path.name in SERVER_FILES:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     async def kill(self) -> None:
         await asyncio.to_thread(self.kill_now)
 
@@ -117,8 +131,9 @@ def _shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsBox]:
 
 @pytest.fixture
 async def nats(_shared_nats: NatsBox) -> AsyncIterator[NatsBox]:
-    """A provisioned server whose streams are new."""
+    """A provisioned server whose streams are new, and nothing else in its data folder."""
     box = _shared_nats
+    await asyncio.to_thread(box.forget_files)
     if not box.running:
         await asyncio.to_thread(write_endpoint, box.data_dir, await box.start())
     async with await Bus.connect(await asyncio.to_thread(box.settings, "supervisor")) as bus:

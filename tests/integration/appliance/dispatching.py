@@ -117,12 +117,6 @@ def database(nats: NatsBox) -> Path:
     return nats.data_dir / "appliance.db"
 
 
-def forget_database(nats: NatsBox) -> None:
-    """The server's folder is shared by the tests; what one of them left open must not go on in the next."""
-    for path in nats.data_dir.glob("appliance.db*"):
-        path.unlink()
-
-
 async def failures(nats: NatsBox) -> list[FailedAction]:
     return await asyncio.to_thread(failed_actions, database(nats))
 

@@ -31,13 +31,6 @@ from tests.unit.appliance import facts
 SOURCE = JobSource(kind="file", location="/v/talk.mp4", name="talk.mp4", fingerprint="f")
 
 
-@pytest.fixture(autouse=True)
-def _new_database(_shared_nats: NatsBox) -> None:
-    """The server's folder is shared by the tests; what one of them left open must not go on in the next."""
-    for path in _shared_nats.data_dir.glob("appliance.db*"):
-        path.unlink()
-
-
 @asynccontextmanager
 async def dispatcher(nats: NatsBox) -> AsyncIterator[Dispatcher]:
     store = await Writer.open(nats.data_dir / "appliance.db")

@@ -16,21 +16,20 @@ from appliance.dispatcher.table import TABLE
 from appliance.supervisor.lock import lock_box
 from bus.events import AnyEvent, JobCancelled
 from bus.ids import new_id
-from tests.integration.appliance.dispatching import dispatcher, failures, forget_database
+from tests.integration.appliance.dispatching import dispatcher, failures
 from tests.integration.conftest import NatsBox
 
 
 @pytest.fixture
-def config(_shared_nats: NatsBox, tmp_path: Path) -> Iterator[Path]:
+def config(nats: NatsBox, tmp_path: Path) -> Iterator[Path]:
     """The configuration of a box that, for the commands, is up."""
-    forget_database(_shared_nats)
     path = tmp_path / "appliance.yaml"
     minima = ", ".join(
         f"{stage}: {{min: 0}}" for stage in ("download", "transcribe", "moments", "faces", "crop", "cut")
     )
-    path.write_text(f"data_dir: {_shared_nats.data_dir}\nworkers: {{{minima}}}\n")
-    (_shared_nats.data_dir / "run").mkdir(exist_ok=True)
-    lock = lock_box(_shared_nats.data_dir)
+    path.write_text(f"data_dir: {nats.data_dir}\nworkers: {{{minima}}}\n")
+    (nats.data_dir / "run").mkdir(exist_ok=True)
+    lock = lock_box(nats.data_dir)
     yield path
     os.close(lock)
 

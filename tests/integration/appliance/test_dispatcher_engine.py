@@ -23,7 +23,6 @@ from tests.integration.appliance.dispatching import (
     database,
     dispatcher,
     failures,
-    forget_database,
     stored,
     until,
 )
@@ -31,11 +30,6 @@ from tests.integration.conftest import NatsBox
 from tests.unit.appliance import facts
 
 SOURCE = JobSource(kind="file", location="/v/talk.mp4", name="talk.mp4", fingerprint="f")
-
-
-@pytest.fixture(autouse=True)
-def _new_database(_shared_nats: NatsBox) -> None:
-    forget_database(_shared_nats)
 
 
 def cancelled(job: str | None = None) -> JobCancelled:

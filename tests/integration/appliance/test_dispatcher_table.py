@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-import pytest
 
 from appliance.dispatcher.said import Announcer
 from appliance.dispatcher.schedule import CacheSchedule
@@ -33,7 +32,7 @@ from bus.events import (
     WorkerScaled,
 )
 from bus.ids import new_id
-from tests.integration.appliance.dispatching import QUICK, RecordingCache, dispatcher, forget_database, stored, until
+from tests.integration.appliance.dispatching import QUICK, RecordingCache, dispatcher, stored, until
 from tests.integration.conftest import NatsBox
 from tests.unit.appliance import facts
 
@@ -69,11 +68,6 @@ def one_of_each(job: str) -> list[AnyEvent]:
         CacheRestored(down_s=1.0),
         UserAction(user="me", action="jobs.cancel", target=job),
     ]
-
-
-@pytest.fixture(autouse=True)
-def _new_database(_shared_nats: NatsBox) -> None:
-    forget_database(_shared_nats)
 
 
 async def test_each_type_fired_has_the_effects_of_its_row(nats: NatsBox) -> None:
