@@ -75,6 +75,28 @@ class FileUploaded(Event, tag="file:uploaded", frozen=True, kw_only=True):
     via: Literal["upload", "watch", "cli"]
 
 
+class FileDeleted(Event, tag="file:deleted", frozen=True, kw_only=True):
+    """Retention removed a file or folder to keep the disk usable."""
+
+    path: str
+    kind: Literal["upload", "source", "scratch", "clips", "input", "log", "other"]
+    size_bytes: int
+    reason: str
+    """The rule that chose it, and why now."""
+
+
+class FilesPinned(Event, tag="file:pinned", frozen=True, kw_only=True):
+    """Nothing that belongs to the job (`job` set) is removed by retention from now on."""
+
+    by: str
+
+
+class FilesUnpinned(Event, tag="file:unpinned", frozen=True, kw_only=True):
+    """The job's files (`job` set) may be removed by retention again."""
+
+    by: str
+
+
 class JobCreated(Event, tag="job:created", frozen=True, kw_only=True):
     """A job exists; its download command is stored in the same commit."""
 
@@ -291,6 +313,23 @@ class WorkerScaled(Event, tag="worker:scaled", frozen=True, kw_only=True):
     reason: str
 
 
+class ControlChanged(Event, tag="control:changed", frozen=True, kw_only=True):
+    """Somebody stopped a part of the box on purpose, or let it go on: one line of the control ledger.
+
+    The last fact of each target and holder is the ledger's state; a target stands as long as any of its holders does.
+    """
+
+    target: Literal["intake", "download", "transcribe", "moments", "faces", "crop", "cut"]
+    holder: str
+    """Whose hold it is, lower-case letters, digits and `-`: `operator`, `storage`, `alert-<rule>`."""
+    mode: Literal["run", "pause", "drain"]
+    """`run`: the hold is over. `pause`: nothing new begins. `drain`: and the stage's workers end when they are done."""
+    by: str
+    reason: str
+    until: datetime | None = None
+    """When the hold ends by itself; None: when somebody ends it."""
+
+
 class QueueThreshold(Event, tag="queue:threshold", frozen=True, kw_only=True):
     """A stage's queue crossed a threshold, or fell back below it (`level` ok)."""
 
@@ -368,6 +407,9 @@ class UserAction(Event, tag="user:action", frozen=True, kw_only=True):
 
 AnyEvent = (
     FileUploaded
+    | FileDeleted
+    | FilesPinned
+    | FilesUnpinned
     | JobCreated
     | JobDownloading
     | JobTranscribing
@@ -392,6 +434,7 @@ AnyEvent = (
     | WorkerOnline
     | WorkerOffline
     | WorkerScaled
+    | ControlChanged
     | QueueThreshold
     | AlertRaised
     | AlertCleared

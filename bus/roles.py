@@ -73,7 +73,7 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "web": Rights(
         publish=(
-            *("evt.job.>", "evt.clip.>", "evt.file.>", "evt.user.>", "evt.alert.>", "evt.cache.>"),
+            *("evt.job.>", "evt.clip.>", "evt.file.>", "evt.user.>", "evt.alert.>", "evt.cache.>", "evt.control.>"),
             *_WORK,
             "tel.>",
             *_READ,
@@ -88,7 +88,7 @@ RIGHTS: dict[Role, Rights] = {
     ),
     "cli": Rights(
         publish=(
-            *("evt.job.>", "evt.clip.>", "evt.file.>", "evt.user.>"),
+            *("evt.job.>", "evt.clip.>", "evt.file.>", "evt.user.>", "evt.control.>"),
             *_WORK,
             *_READ,
             *_DIRECT,

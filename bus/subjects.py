@@ -19,7 +19,11 @@ from bus.events import (
     CacheDegraded,
     CacheRestored,
     Command,
+    ControlChanged,
     Event,
+    FileDeleted,
+    FilesPinned,
+    FilesUnpinned,
     FileUploaded,
     QueueThreshold,
     ServiceDown,
@@ -89,8 +93,12 @@ def _subject_id(event: Event) -> str:
             return token(event.service, "service")
         case CacheDegraded() | CacheRestored():
             return "cache"
-        case UserAction():
-            return token(event.id, "event id")
+        case ControlChanged():
+            return f"{token(event.target, 'target')}.{token(event.holder, 'holder')}"
+        case UserAction() | FileDeleted() | FilesPinned() | FilesUnpinned():
+            return token(
+                event.id, "event id"
+            )  # not the job's: a job's own facts are its history, in which these are not
         case _:
             return _job_item(event)
 

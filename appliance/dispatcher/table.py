@@ -76,6 +76,9 @@ JOB, TROUBLE, OPS = "admin jobs job", "admin monitoring jobs job", "admin monito
 TABLE: dict[str, Row] = {
     #                        rooms         invalidate                              warm                        actions
     "file:uploaded":    _row("admin jobs", "dashboard"),
+    "file:deleted":     _row(OPS,          "dashboard jobs clips hardware"),
+    "file:pinned":      _row("admin jobs", "jobs clips"),
+    "file:unpinned":    _row("admin jobs", "jobs clips"),
     "job:created":      _row(JOB,          "dashboard jobs queue analytics",       "dashboard jobs queue"),
     "job:downloading":  _row(JOB,          "dashboard jobs queue agents_workers"),
     "job:transcribing": _row(JOB,          "dashboard jobs queue agents_workers"),
@@ -100,6 +103,7 @@ TABLE: dict[str, Row] = {
     "worker:online":    _row(OPS,          "dashboard agents_workers",             "agents_workers",           "check_workers"),
     "worker:offline":   _row(OPS,          "dashboard agents_workers queue",       "dashboard agents_workers", "check_workers"),
     "worker:scaled":    _row(OPS,          "agents_workers queue",                 "agents_workers",           "check_workers"),
+    "control:changed":  _row(OPS,          "dashboard queue agents_workers",       "dashboard queue"),
     "queue:threshold":  _row(OPS,          "dashboard queue alerts",               "dashboard queue"),
     "alert:raised":     _row(OPS,          "dashboard alerts hardware",            "dashboard alerts"),
     "alert:cleared":    _row(OPS,          "dashboard alerts hardware",            "dashboard alerts"),

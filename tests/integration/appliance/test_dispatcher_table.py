@@ -18,6 +18,10 @@ from bus.events import (
     AnyEvent,
     CacheDegraded,
     CacheRestored,
+    ControlChanged,
+    FileDeleted,
+    FilesPinned,
+    FilesUnpinned,
     FileUploaded,
     JobCancelled,
     JobCompleted,
@@ -48,6 +52,9 @@ def one_of_each(job: str) -> list[AnyEvent]:
         job_life += [facts.started(job, clip_stage, 1), facts.done(job, clip_stage, 1)]
     return [
         FileUploaded(file="f", path="input/a.mp4", name="a.mp4", size_bytes=1, sha256="0" * 64, via="watch"),
+        FileDeleted(path="jobs/a/source.mp4", kind="source", size_bytes=1, reason="the job ended 30 days ago"),
+        FilesPinned(job=job, by="me"),
+        FilesUnpinned(job=job, by="me"),
         *job_life,
         facts.retrying(job, "cut", 1, 2),
         JobRetried(job=job, clip=2, by="me", stage="cut"),
@@ -59,6 +66,7 @@ def one_of_each(job: str) -> list[AnyEvent]:
         WorkerOnline(worker=worker, stage="cut", pid=1, host="h"),
         WorkerOffline(worker=worker, stage="cut", reason="killed"),
         WorkerScaled(stage="cut", before=1, after=2, reason="long queue"),
+        ControlChanged(target="cut", holder="operator", mode="pause", by="me", reason="disk moves"),
         QueueThreshold(stage="cut", level="warning", depth=100, oldest_s=1.0),
         AlertRaised(alert="disk", severity="warning", message="full"),
         AlertCleared(alert="disk", message="free"),

@@ -52,7 +52,7 @@ def sample(kind: type[Event], **fields: Any) -> Event:
 
 
 _VALUES: tuple[Any, ...] = (
-    *("cut", "x", 1, 0.5, True, [], "2026-01-01T00:00:00Z", "ok", "upload", "warning", None),
+    *("cut", "run", "scratch", "x", 1, 0.5, True, [], "2026-01-01T00:00:00Z", "ok", "upload", "warning", None),
     {"kind": "url", "location": "u", "name": "n"},
 )
 
@@ -78,9 +78,12 @@ def test_every_type_has_its_subject_and_way_back(name: str) -> None:
     field, ident = SUBJECT_IDS.get(name, ("job", JOB))
     if name.startswith("cache"):
         event, ident = sample(kind), "cache"
-    elif name == "user:action":
-        event = sample(kind)
+    elif name in ("user:action", "file:deleted", "file:pinned", "file:unpinned"):
+        event = sample(kind, job=JOB)
         ident = event.id
+        assert not matches(event_subject(event), item_filter(JOB)), "no part of a job's history"
+    elif name == "control:changed":
+        event, ident = sample(kind, target="intake", holder="operator"), "intake.operator"
     else:
         event = sample(kind, **{field: ident})
     assert event_subject(event) == f"evt.{noun}.{verb}.{ident}"
