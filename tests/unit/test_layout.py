@@ -12,8 +12,6 @@ from bus.events import STAGES
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 400
-TABLES = {"bus/events.py": 500}
-"""Modules that are one long table of data, and how long each may be."""
 HEAVY = (
     "numpy",
     "cv2",
@@ -49,8 +47,7 @@ def test_imports_point_one_way() -> None:
 )
 def test_a_module_is_one_idea(path: Path) -> None:
     text = path.read_text()
-    most = TABLES.get(str(path.relative_to(ROOT)), MOST_LINES)
-    assert len(text.splitlines()) <= most, f"{path} is past {most} lines: it is two ideas"
+    assert len(text.splitlines()) <= MOST_LINES, f"{path} is past {MOST_LINES} lines: it is two ideas"
     if text.strip():
         assert text.startswith('"""'), f"{path} opens without saying what it is"
         assert "from __future__ import annotations" in text or "import " not in text
