@@ -63,9 +63,13 @@ docs: setup ## Make appliance.yaml, docs/CONFIGURATION.md and docs/CLI.md again 
 	$(BIN)/python -m appliance.config --reference > .new && mv .new docs/CONFIGURATION.md
 	$(BIN)/python -m appliance.cli.reference > .new && mv .new docs/CLI.md
 
-lock: ## Make requirements.lock again (maintainers; needs uv)
-	uv pip compile pyproject.toml --extra dev --extra youtube --universal --python-version 3.11 --generate-hashes \
-		--no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade --quiet -o requirements.lock
+COMPILE = uv pip compile pyproject.toml --extra dev --extra youtube --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet
+
+lock: ## Make the two lock files again (maintainers; needs uv)
+	$(COMPILE) --upgrade -o requirements.lock
+	cp requirements.lock requirements-bench.lock
+	$(COMPILE) --extra bench -o requirements-bench.lock
 
 clean: ## Remove what was made here, except the data folder
 	rm -rf .venv build dist demo out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
