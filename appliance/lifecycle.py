@@ -48,6 +48,9 @@ from stages.base import MomentsResult, StageResult
 MAX_CLAIMS = 10
 """Take-overs of one attempt from workers that vanished unseen (power cuts) before the item is given up."""
 
+NO_CLIPS = "no-clips"
+"""Code of a job that failed because none of its clips could be made, or none was found."""
+
 ENDED = (JobCompleted, JobFailed, JobCancelled, JobDeleted)
 """Facts after which a job does no work until `job:retried`."""
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance.cache.breaker import Breaker
+from appliance.breaker import Breaker
 from appliance.cache.memory import MemoryCache
 from appliance.cache.port import Cache, NoCache
 from appliance.cache.redis import RedisCache

@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from msgspec import Struct
 
-from appliance.cache.breaker import State
+from appliance.breaker import State
 from appliance.errors import CacheUnavailable
 
 Kind = Literal["redis", "memory", "off"]

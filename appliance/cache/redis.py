@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from appliance.cache.breaker import Breaker, State
+from appliance.breaker import Breaker, State
 from appliance.cache.port import Cache, ServerFigures
 from appliance.errors import CacheUnavailable
 

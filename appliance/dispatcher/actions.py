@@ -14,7 +14,7 @@ from pathlib import Path
 
 from appliance.dispatcher.said import SOURCE
 from appliance.dispatcher.table import Action
-from appliance.lifecycle import Failure
+from appliance.lifecycle import NO_CLIPS, Failure
 from appliance.store import failures
 from appliance.store.writer import Writer
 from bus.commit import Expect
@@ -26,7 +26,6 @@ from bus.subjects import item_filter
 from stages.folder import JobFolder
 
 log = logging.getLogger(__name__)
-NO_CLIPS = "no-clips"
 REPLAY = "events.replay"
 DISCARD = "events.discard"
 """`UserAction.action` of the two requests about failed actions; `target` is `FailedAction.target` or `all`."""

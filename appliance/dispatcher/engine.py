@@ -19,8 +19,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from appliance.breaker import Breaker, Permit, State
 from appliance.dispatcher.actions import Handler
-from appliance.dispatcher.breaker import Breaker
 from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.dispatcher.table import ACTION_TYPES, ACTIONS, Action, row_of
 from appliance.dispatcher.window import Window
@@ -90,10 +90,9 @@ class Engine:
         self._fresh.append((after, upto, [(seq, event) for seq, event in facts if row_of(event).actions]))
         self._wake_pump.set()
 
-    def breakers(self) -> dict[Action, str]:
+    def breakers(self) -> dict[Action, State]:
         """The state of each action's circuit breaker."""
-        now = time.monotonic()
-        return {action: breaker.state(now) for action, breaker in self._breakers.items()}
+        return {action: breaker.state for action, breaker in self._breakers.items()}
 
     async def serve(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -207,21 +206,21 @@ class Engine:
         breaker = self._breakers[action]
         while True:
             async with self._slots:
-                left_alone_s = breaker.wait_s(time.monotonic())
-                if left_alone_s > 0:
+                permit = breaker.enter()
+                if permit is None:
                     reason = f"put off: {action} failed {self._settings.failure_threshold} times in a row"
-                    await self._note(action, event, failed_before, reason, left_alone_s)
+                    await self._note(action, event, failed_before, reason, breaker.wait_s())
                     return
                 error = await self._attempt(action, event)
             if error is None:
-                await self._succeeded(action, event, again=again)
+                await self._succeeded(action, event, permit, again=again)
                 return
             if isinstance(error, Retryable) or (isinstance(error, TimeoutError) and not await self._bus_answers()):
-                breaker.abandoned()
+                breaker.abandoned(permit)
                 log.warning("the bus is away: %s waits", action, extra={"event": event.id})
                 await asyncio.sleep(BUS_AGAIN_S)
                 continue
-            breaker.failed(time.monotonic())
+            breaker.failed(permit, str(error))
             await self._failed(action, event, failed_before + 1, error)
             return
 
@@ -233,11 +232,11 @@ class Engine:
             return error
         return None
 
-    async def _succeeded(self, action: Action, event: AnyEvent, *, again: bool) -> None:
+    async def _succeeded(self, action: Action, event: AnyEvent, permit: Permit, *, again: bool) -> None:
         self.done += 1
         if again:
             await self._store.call(lambda db: failures.resolve(db, event.id, action))
-        if self._breakers[action].ok():
+        if self._breakers[action].succeeded(permit):
             await self._store.call(lambda db: failures.hasten(db, action))
             self._wake_retries.set()
         if action == "replay_failed":

@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from appliance.cache.breaker import State
+from appliance.breaker import State
 from appliance.cache.port import Kind, ServerFigures
 from appliance.ssot.entry import MissReason
 

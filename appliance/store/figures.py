@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime, timedelta
 
+from appliance.lifecycle import NO_CLIPS
 from bus.events import (
     DONE,
     ClipFailed,
@@ -26,8 +27,6 @@ from bus.events import (
 
 KEEP_MINUTES = 180
 """Minutes of event counts that are kept, up to the newest fact."""
-NO_CLIPS = "no-clips"
-"""Code of a job that failed because each of its clips did: those failures are counted with the clips."""
 
 _STAGE_OF = {event_type: stage for stage, event_type in DONE.items()}
 _LIVE = ("queued", "running", "clipping")
@@ -58,7 +57,7 @@ def _count_end(db: sqlite3.Connection, hour: str, event: JobFailed | JobComplete
         return
     if isinstance(event, JobFailed):
         _add(db, hour, failed=1)
-        if event.code != NO_CLIPS:
+        if event.code != NO_CLIPS:  # else its failures were counted with its clips
             _add_stage(db, hour, event.stage, failed=1)
     elif isinstance(event, JobCompleted):
         _add(db, hour, completed=1)

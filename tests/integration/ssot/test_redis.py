@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from appliance.cache.breaker import Breaker
+from appliance.breaker import Breaker
 from appliance.cache.memory import MemoryCache
 from appliance.cache.opening import cache_socket, make_cache
 from appliance.cache.port import Cache, NoCache

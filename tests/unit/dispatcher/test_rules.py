@@ -1,4 +1,4 @@
-"""The pure rules: circuit breaker, cursor window, queue levels, missing workers."""
+"""The pure rules: cursor window, queue levels, missing workers."""
 
 from __future__ import annotations
 
@@ -7,88 +7,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from appliance.dispatcher.breaker import Breaker
 from appliance.dispatcher.missing import Missing
 from appliance.dispatcher.thresholds import CLEAR_BELOW, Level, Limits, level_after
 from appliance.dispatcher.window import Window
 from bus.events import StageName
-
-THRESHOLD, RECOVERY_S = 5, 60.0
-
-
-class BreakerMachine(RuleBasedStateMachine):
-    """Attempts that overlap, succeed, fail, are abandoned or never heard of again, against what a breaker promises."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.breaker = Breaker(THRESHOLD, RECOVERY_S)
-        self.now = 0.0
-        self.in_a_row = 0
-        self.opened_at: float | None = None
-        self.trial_at: float | None = None
-
-    @rule(seconds=st.floats(0.0, 200.0))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule()
-    def somebody_asks(self) -> None:
-        state = self.breaker.state(self.now)
-        wait_s = self.breaker.wait_s(self.now)
-        if state == "closed":
-            assert wait_s == 0.0
-        elif state == "open":
-            assert self.opened_at is not None
-            assert 0 < wait_s <= RECOVERY_S + 1e-6
-            assert self.now + wait_s >= self.opened_at + RECOVERY_S - 1e-6
-        elif wait_s == 0.0:
-            assert self.trial_at is None or self.now - self.trial_at >= RECOVERY_S - 1e-6, "one trial at a time"
-            self.trial_at = self.now
-            assert self.breaker.wait_s(self.now) > 0, "a second attempt in half-open"
-
-    @rule()
-    def an_attempt_fails(self) -> None:
-        self.breaker.failed(self.now)
-        self.in_a_row += 1
-        if self.in_a_row >= THRESHOLD:
-            self.opened_at, self.trial_at = self.now, None
-
-    @rule()
-    def an_attempt_succeeds(self) -> None:
-        was_open = self.opened_at is not None
-        assert self.breaker.ok() == was_open
-        self.in_a_row, self.opened_at, self.trial_at = 0, None, None
-
-    @precondition(lambda self: self.trial_at is not None)
-    @rule()
-    def the_trial_is_abandoned(self) -> None:
-        self.breaker.abandoned()
-        self.trial_at = None
-
-    @invariant()
-    def it_is_open_after_enough_failures_in_a_row_and_only_then(self) -> None:
-        assert (self.breaker.state(self.now) == "closed") == (self.in_a_row < THRESHOLD)
-
-
-TestBreaker = BreakerMachine.TestCase
-
-
-def test_the_customers_breaker() -> None:
-    breaker = Breaker(THRESHOLD, RECOVERY_S)
-    for second in range(4):
-        assert breaker.wait_s(float(second)) == 0.0
-        breaker.failed(float(second))
-    assert breaker.state(4.0) == "closed"
-    breaker.failed(4.0)
-    assert (breaker.state(4.0), breaker.wait_s(10.0)) == ("open", 54.0)
-    assert (breaker.wait_s(64.0), breaker.state(64.0)) == (0.0, "half-open")
-    breaker.failed(64.5)
-    assert breaker.wait_s(65.0) == 59.5
-    assert breaker.wait_s(124.5) == 0.0
-    assert breaker.ok()
-    assert (breaker.state(124.6), breaker.ok()) == ("closed", False)
 
 
 @given(st.lists(st.integers(1, 40), unique=True, max_size=30).map(sorted), st.randoms(use_true_random=False))

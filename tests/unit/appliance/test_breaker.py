@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
 
-from appliance.cache.breaker import Breaker
+from appliance.breaker import Breaker
 
 THRESHOLD = 5
 RECOVERY_S = 2.0
@@ -53,8 +53,9 @@ def test_one_probe_after_the_recovery_time_closes_it() -> None:
     probe = breaker.enter()
     assert probe is not None
     assert breaker.enter() is None, "one probe, not two"
-    breaker.succeeded(probe)
+    assert breaker.succeeded(probe)
     assert breaker.state == "closed"
+    assert not breaker.succeeded(breaker.enter() or 0), "it was closed before"
     assert told == [RECOVERY_S]
     assert breaker.wait_s() == 0.0
 

@@ -60,14 +60,17 @@ class Breaker:
         self._permit += 1
         return self._permit
 
-    def succeeded(self, permit: Permit) -> None:
+    def succeeded(self, permit: Permit) -> bool:
+        """True when that closed it."""
         if permit != self._permit or self.state == "open":
-            return
+            return False
         self._failures = 0
-        if self.state == "half_open":
-            self.state = "closed"
-            self._permit += 1
-            self._on_close(self._clock() - self._opened_at)
+        if self.state == "closed":
+            return False
+        self.state = "closed"
+        self._permit += 1
+        self._on_close(self._clock() - self._opened_at)
+        return True
 
     def failed(self, permit: Permit, reason: str) -> None:
         if permit != self._permit or self.state == "open":
