@@ -8,6 +8,7 @@ ApplianceError             1
 ├── JobNotFound            1  no job with this id
 ├── JobFailed              1  a job ended without clips
 ├── IntakeRefused          2  a video, URL or option cannot be taken
+│   └── IntakeClosed       2  the box takes no jobs at the moment
 ├── StoreDamaged           1  a database cannot be read: rebuild it
 ├── SourceUnavailable      1  the database or the bus did not answer in time
 ├── CacheUnavailable       1  the cache is away or off: compute instead
@@ -79,6 +80,10 @@ class IntakeRefused(ApplianceError):
     """What was asked for cannot be taken as a job."""
 
     exit_code = 2
+
+
+class IntakeClosed(IntakeRefused):
+    """The box takes no jobs at the moment: the message says who closed it, why, and until when."""
 
 
 class StoreDamaged(ApplianceError):

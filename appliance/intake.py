@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 from appliance import lifecycle
-from appliance.errors import IntakeRefused, JobNotFound
+from appliance.control.ledger import Ledger, read_holds
+from appliance.errors import IntakeClosed, IntakeRefused, JobNotFound
 from appliance.lifecycle import ENDED, OpenItem
 from appliance.store.queries import JobRow, Store
 from bus.commit import Expect
@@ -72,8 +73,19 @@ def display_name(name: str) -> str:
     return data.decode("utf-8", "ignore") or "video"
 
 
-async def create_job(bus: Bus, source: JobSource, options: JobOptions, *, owner: str = "local") -> str:
-    """Store a job and its first command in one commit; returns the job's id. Acknowledged means stored."""
+async def create_job(
+    bus: Bus, source: JobSource, options: JobOptions, *, owner: str = "local", ledger: Ledger | None = None
+) -> str:
+    """Store a job and its first command in one commit; returns the job's id. Acknowledged means stored.
+
+    `ledger`: the caller's own, which saves asking the bus for it. Raises `IntakeClosed` while anybody holds the intake.
+    """
+    standing = await read_holds(bus, "intake") if ledger is None else ledger.holds("intake")
+    if standing:
+        raise IntakeClosed(
+            f"no jobs are taken: intake is {'; '.join(str(hold) for hold in standing)}. It opens when "
+            "each of these ends; `appliance resume intake` ends what people asked for"
+        )
     job = new_id()
     created = JobCreated(source=owner, job=job, origin=source, options=options, owner=owner)
     messages: list[Event | Command] = [created, Command(stage="download", job=job)]

@@ -168,6 +168,11 @@ class Bus(Link):
         """The last fact of a job (its own, not its clips') or of one clip; None when there is none."""
         return await self._direct_get(EVENTS, {"last_by_subj": item_filter(job, clip)})
 
+    async def last_facts(self, subject_filter: str) -> list[Stored]:
+        """The last fact on each subject that matches, in stream order. Raises BusUnavailable."""
+        replies = await self.direct_many(EVENTS, {"multi_last": [subject_filter]})
+        return sorted((from_reply(reply) for reply in replies), key=lambda stored: stored.seq)
+
     async def get(self, seq: int, stream: str = EVENTS) -> Stored | None:
         """The message at `seq`, None when it is gone or never was."""
         return await self._direct_get(stream, {"seq": seq}) if seq > 0 else None

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from appliance.cli import Session
+from appliance.cli.person import length_s, who
 
 if TYPE_CHECKING:
     from appliance.monitor.latest import HostView
-
-_UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 
 
 @click.group()
@@ -82,7 +79,7 @@ def silence(session: Session, rule: str, device: str, length: str, reason: str) 
 
     try:
         made = orders.silence(
-            session.config.data_dir, rule, for_s=_seconds(length), author=_who(), reason=reason, device=device
+            session.config.data_dir, rule, for_s=length_s(length, "--for"), author=who(), reason=reason, device=device
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from error
@@ -124,7 +121,7 @@ def ack(session: Session, alert: str, note: str) -> None:
     raised = [one.alert for view in asyncio.run(_views(session)) for one in view.alerts]
     if alert not in raised:
         raise click.ClickException(f"{alert} is not raised; what is: {', '.join(raised) or 'nothing'}")
-    orders.acknowledge(session.config.data_dir, alert, author=_who(), note=note)
+    orders.acknowledge(session.config.data_dir, alert, author=who(), note=note)
     _audit(session, "alert.ack", alert)
     click.echo("acknowledged")
 
@@ -167,20 +164,6 @@ async def _views(session: Session) -> list[HostView]:
         return await latest(bus)
 
 
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+)([mhd])", text)
-    if found is None:
-        raise click.BadParameter(f"{text!r}: write a number and m, h or d, for example 8h", param_hint="--for")
-    return float(int(found[1]) * _UNITS_S[found[2]])
-
-
-def _who() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "local"
-
-
 def _audit(session: Session, action: str, target: str) -> None:
     """To the audit trail, when the box runs."""
     from appliance.errors import BoxNotRunning
@@ -195,4 +178,4 @@ async def _publish(session: Session, action: str, target: str) -> None:
     from bus.events import UserAction
 
     async with await connect(session.config) as bus:
-        await bus.publish(UserAction(source="cli", user=_who(), action=action, target=target))
+        await bus.publish(UserAction(source="cli", user=who(), action=action, target=target))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from appliance.cli import Session
+from appliance.cli.person import length_s, who
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _REPLAY_WAIT_S = 15.0
 _LOOK_S = 0.1
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @click.group()
@@ -72,10 +71,7 @@ async def _tap(session: Session, subject: str, since: timedelta | None, *, follo
 
 
 def _age(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d+)([smhd])", text)
-    if found is None:
-        raise click.BadParameter(f"{text!r}: write a number and s, m, h or d, for example 1h", param_hint="--since")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    return timedelta(seconds=length_s(text, "--since"))
 
 
 @events.command()
@@ -207,14 +203,12 @@ async def _request(
     over: Callable[[FailedAction, FailedAction | None], bool],
 ) -> list[FailedAction]:
     """Ask the dispatcher, and wait a while for what becomes of it; the actions that are still there."""
-    import getpass
-
     from appliance.boxlink import connect
     from appliance.store.failures import failed_actions
     from bus.events import UserAction
 
     target = "all" if everything else rows[0].target
-    user = f"cli:{getpass.getuser()}"
+    user = f"cli:{who()}"
     async with await connect(session.config) as bus:
         await bus.publish(UserAction(source="cli", user=user, action=action, target=target))
     deadline = asyncio.get_running_loop().time() + _REPLAY_WAIT_S

@@ -126,6 +126,8 @@ def status(session: Session, as_json: bool) -> None:
 
 async def _status(config: Config) -> dict[str, Any]:
     from appliance.boxlink import connect
+    from appliance.control.holds import strongest
+    from appliance.control.ledger import read_holds
     from appliance.dispatcher.health import measure
     from appliance.store.queries import ServiceRow, Store
     from appliance.supervisor.lock import box_pid
@@ -139,10 +141,11 @@ async def _status(config: Config) -> dict[str, Any]:
     if pid is None:
         return {"verdict": "stopped", "reasons": [f"no box runs on {config.data_dir}"], "pid": None}
     async with await connect(config) as bus:
-        depths, workers, state, dispatcher = await asyncio.gather(
+        depths, workers, state, holds, dispatcher = await asyncio.gather(
             bus.queue_depths(),
             Registry(bus).all(),
             bus.stream_state(),
+            read_holds(bus),
             measure(bus, config.data_dir / "appliance.db"),
         )
     services, jobs = await asyncio.to_thread(stored)
@@ -156,11 +159,14 @@ async def _status(config: Config) -> dict[str, Any]:
         "reasons": reasons,
         "pid": pid,
         "jobs": jobs,
+        "intake": strongest(hold for hold in holds if hold.target == "intake"),
+        "holds": holds,
         "stages": {
             stage: {
                 "pending": depth.pending,
                 "in_flight": depth.in_flight,
                 "oldest_s": depth.oldest_s,
+                "mode": strongest(hold for hold in holds if hold.target == stage),
                 "workers": sum(1 for w in workers if w.stage == stage),
             }
             for stage, depth in depths.items()
@@ -186,6 +192,8 @@ def _print_status(found: dict[str, Any]) -> None:
         f"{health['actions_waiting']} with actions to run; failed actions: {health['actions_retrying']} tried again, "
         f"{health['actions_given_up']} given up"
     )
+    for hold in found["holds"]:
+        click.echo(f"{hold.target} is {hold}")
     click.echo(f"{'stage':12}{'workers':>8}{'waiting':>9}{'in work':>9}{'oldest':>9}")
     for stage, row in found["stages"].items():
         oldest = "-" if row["oldest_s"] is None else f"{row['oldest_s']:.0f} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from appliance.config import Config
+from appliance.control.keeper import Keeper
 from appliance.dispatcher.said import SOURCE, Announcer
 from appliance.dispatcher.service import Dispatcher
 from appliance.parent import Status, StatusPipe
@@ -14,6 +15,7 @@ from appliance.store.writer import Writer
 from bus.connection import Bus
 from bus.events import STAGES, CacheDegraded, CacheRestored
 from bus.server import credentials
+from bus.streams import DAY_S
 
 
 async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
@@ -29,7 +31,16 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
                 on_restored=lambda down_s: announcer.say(CacheRestored(source=SOURCE, down_s=round(down_s, 3))),
             ) as ssot:
                 dispatcher = Dispatcher(
-                    bus, store, config.data_dir, config.dispatcher, cache=ssot, announcer=announcer, minimum=minimum
+                    bus,
+                    store,
+                    config.data_dir,
+                    config.dispatcher,
+                    cache=ssot,
+                    announcer=announcer,
+                    minimum=minimum,
+                    keeper=Keeper(
+                        bus, by=SOURCE, max_age_s=config.bus.max_age_days * DAY_S, max_bytes=config.bus.max_bytes
+                    ),
                 )
                 await dispatcher.prepare()
                 status.send(Status(ready=True))

@@ -9,8 +9,7 @@ from appliance.dispatcher.table import row_of
 from bus.connection import Bus
 from bus.errors import Permanent, Retryable, UndecodableEvent
 from bus.events import AlertCleared, AlertRaised, Event
-from bus.stored import Stored, from_reply
-from bus.streams import EVENTS
+from bus.stored import Stored
 
 log = logging.getLogger(__name__)
 SOURCE = "dispatcher"
@@ -21,14 +20,13 @@ MAX_UNSAID = 64
 async def last_said(bus: Bus, subject_filter: str) -> list[Stored]:
     """The last readable fact on each subject that matches, in stream order. Raises `bus.errors.Retryable`."""
     found = []
-    for reply in await bus.direct_many(EVENTS, {"multi_last": [subject_filter]}):
+    for stored in await bus.last_facts(subject_filter):
         try:
-            stored = from_reply(reply)
             row_of(stored.event)
         except UndecodableEvent:
             continue
         found.append(stored)
-    return sorted(found, key=lambda stored: stored.seq)
+    return found
 
 
 async def say_alert(bus: Bus, fact: AlertRaised | AlertCleared) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import cast
 
 from appliance import lifecycle
+from appliance.control.keeper import Keeper
 from appliance.dispatcher.actions import Actions, Handler, undeliverable
 from appliance.dispatcher.cache import CacheParts, NoCache
 from appliance.dispatcher.engine import Engine
@@ -36,6 +37,7 @@ from bus.deadletters import AdvisoryReader
 from bus.errors import Gap, NewEpoch, Retryable, Stale
 from bus.events import AnyEvent, Command, StageName
 from bus.projection import FactReader
+from bus.streams import DEFAULTS
 from bus.subjects import item_filter
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Dispatcher:
     """One per box. `serve` runs until cancelled.
 
     `cache` None: nothing is kept. `announcer`: publishes what others hand to it. `minimum`: workers that each stage of
-    this box should have.
+    this box should have. `keeper`: of the control ledger; None: for a stream with the usual limits.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Dispatcher:
         cache: CheckedCache | None = None,
         announcer: Announcer | None = None,
         minimum: dict[StageName, int] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -70,6 +73,9 @@ class Dispatcher:
         self._cache = cache
         self._announcer = announcer or Announcer(bus)
         self._minimum = minimum or {}
+        self._keeper = keeper or Keeper(
+            bus, by=SOURCE, max_age_s=DEFAULTS.events_max_age_s, max_bytes=DEFAULTS.events_max_bytes
+        )
         self._workers = WorkerWatch(bus, store, settings, self._minimum)
 
     def handlers(self) -> Mapping[Action, Handler]:
@@ -113,6 +119,7 @@ class Dispatcher:
             if self._cache is not None:
                 tasks.create_task(CacheSchedule(self._bus, self._cache, self._settings).serve())
             tasks.create_task(self._announcer.serve())
+            tasks.create_task(self._keeper.serve())
             tasks.create_task(self._workers.serve())
             tasks.create_task(QueueWatch(self._bus, self._settings).serve())
             tasks.create_task(self._read_advisories())

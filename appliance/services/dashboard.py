@@ -8,8 +8,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from appliance.control.holds import Mode
 from appliance.services.alerts import alert_severities
 from appliance.services.analytics import Period, today
+from appliance.services.controls import HoldRow, holds, mode_of
 from appliance.services.jobs import job_states
 from appliance.services.queue import Queue
 from appliance.services.workers import Workers
@@ -25,6 +27,7 @@ class Stored(Struct, frozen=True, kw_only=True):
     down: list[tuple[str, str | None]]
     critical: list[str]
     today: Period | None
+    holds: list[HoldRow]
 
 
 class QueueTotal(Struct, frozen=True, kw_only=True):
@@ -53,6 +56,10 @@ class Dashboard(Struct, frozen=True, kw_only=True):
     """None when the bus does not answer."""
     workers: WorkerTotal | None
     """None when the bus does not answer."""
+    intake: Mode
+    """Whether jobs are taken."""
+    holds: list[HoldRow]
+    """What is held on purpose, the oldest first. It makes nothing degraded."""
     today: Period | None
     """None when nothing has happened today (UTC). Without stages: they are in `analytics`."""
 
@@ -68,6 +75,7 @@ def stored_part(db: sqlite3.Connection, now: datetime) -> Stored:
         down=[(row[0], row[1]) for row in down],
         critical=[row[0] for row in critical],
         today=today(db, now),
+        holds=holds(db, now),
     )
 
 
@@ -93,5 +101,7 @@ def dashboard(stored: Stored, queue: Queue | None, workers: Workers | None) -> D
         workers=None
         if workers is None
         else WorkerTotal(online=workers.online, working=workers.working, stuck=workers.stuck),
+        intake=mode_of("intake", stored.holds),
+        holds=stored.holds,
         today=stored.today,
     )

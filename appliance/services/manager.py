@@ -22,6 +22,7 @@ from appliance.services import dashboard, workers
 from appliance.services.alerts import alerts
 from appliance.services.analytics import analytics
 from appliance.services.clips import clips
+from appliance.services.controls import holds
 from appliance.services.flow import event_flow
 from appliance.services.hardware import hardware
 from appliance.services.jobs import jobs
@@ -115,10 +116,10 @@ class DataManager:
     async def queue(self, now: datetime) -> Queue:
         """Raises `SourceUnavailable`."""
         bus = self._bus_or_raise()
-        rates, depths = await asyncio.gather(
-            self._readers.run(lambda db: stage_rates(db, now)), self._ask(bus.queue_depths())
+        (rates, standing), depths = await asyncio.gather(
+            self._readers.run(lambda db: (stage_rates(db, now), holds(db, now))), self._ask(bus.queue_depths())
         )
-        return queue(depths, rates)
+        return queue(depths, rates, standing)
 
     async def workers(self, now: datetime) -> Workers:
         """Raises `SourceUnavailable`."""

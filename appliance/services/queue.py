@@ -7,6 +7,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
+from appliance.control.holds import Mode
+from appliance.services.controls import HoldRow, mode_of
 from appliance.services.figures import counts, minutes_before
 from bus.connection import QueueDepth
 from bus.events import DONE, STAGES, StageName
@@ -25,6 +27,8 @@ class StageQueue(Struct, frozen=True, kw_only=True):
     redelivered: int
     oldest_s: float | None
     """Age of the oldest pending command, None without any."""
+    mode: Mode
+    """Whether its workers take new tasks: `pause` and `drain` are held on purpose."""
     done_per_min: float
     """Jobs or clips that the stage finished, mean of the last RATE_MINUTES minutes."""
 
@@ -36,6 +40,10 @@ class Queue(Struct, frozen=True, kw_only=True):
     in_flight: int
     oldest_s: float | None
     stages: dict[StageName, StageQueue]
+    intake: Mode
+    """Whether jobs are taken."""
+    holds: list[HoldRow]
+    """Why not: what is held now, the oldest first."""
 
 
 def stage_rates(db: sqlite3.Connection, now: datetime) -> dict[str, float]:
@@ -48,14 +56,15 @@ def stage_rates(db: sqlite3.Connection, now: datetime) -> dict[str, float]:
     return {stage: round(done.get(kind, 0) / RATE_MINUTES, 3) for kind, stage in _STAGE_OF.items()}
 
 
-def queue(depths: dict[StageName, QueueDepth], rates: dict[str, float]) -> Queue:
-    """The bus's depths and the store's rates together."""
+def queue(depths: dict[StageName, QueueDepth], rates: dict[str, float], standing: list[HoldRow]) -> Queue:
+    """The bus's depths, the store's rates and its holds together."""
     stages = {
         stage: StageQueue(
             pending=depths[stage].pending,
             in_flight=depths[stage].in_flight,
             redelivered=depths[stage].redelivered,
             oldest_s=depths[stage].oldest_s,
+            mode=mode_of(stage, standing),
             done_per_min=rates.get(stage, 0.0),
         )
         for stage in STAGES
@@ -66,4 +75,6 @@ def queue(depths: dict[StageName, QueueDepth], rates: dict[str, float]) -> Queue
         in_flight=sum(row.in_flight for row in stages.values()),
         oldest_s=max(ages, default=None),
         stages=stages,
+        intake=mode_of("intake", standing),
+        holds=standing,
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ from bus.events import (
     ClipFailed,
     ClipPlanned,
     ClipReady,
+    ControlChanged,
     Event,
     JobAnalyzed,
     JobCancelled,
@@ -287,6 +289,18 @@ def _cleared(db: sqlite3.Connection, seq: int, e: AlertCleared) -> None:
     )
 
 
+def _controlled(db: sqlite3.Connection, seq: int, e: ControlChanged) -> None:
+    db.execute(
+        "INSERT INTO controls VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (target, holder) DO UPDATE SET"
+        " since = CASE WHEN mode = excluded.mode THEN since ELSE excluded.since END,"
+        " mode = excluded.mode, said_by = excluded.said_by, reason = excluded.reason, until = excluded.until",
+        (
+            *(e.target, e.holder, e.mode, e.by, e.reason, e.ts.isoformat()),
+            None if e.until is None else e.until.astimezone(UTC).isoformat(),
+        ),
+    )
+
+
 RULES: dict[type[Event], Callable[[sqlite3.Connection, int, Any], None]] = {
     JobCreated: _created,
     **dict.fromkeys(STARTED.values(), _started),
@@ -310,4 +324,5 @@ RULES: dict[type[Event], Callable[[sqlite3.Connection, int, Any], None]] = {
     ServiceDown: _service_down,
     AlertRaised: _raised,
     AlertCleared: _cleared,
+    ControlChanged: _controlled,
 }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for
 writing: its projected tables are made anew from its own `events`, which never change (`Projection.upgrade`)."""
 
@@ -22,6 +22,7 @@ PROJECTED: tuple[str, ...] = (
     "workers",
     "services",
     "alerts",
+    "controls",
     "hours",
     "stage_hours",
     "event_minutes",
@@ -174,6 +175,17 @@ CREATE TABLE IF NOT EXISTS alerts (
     value REAL,
     threshold REAL,
     since TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS controls (            -- the control ledger: the last word of each target and holder
+    target TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    mode TEXT NOT NULL {_one_of("mode", ("run", "pause", "drain"))},
+    said_by TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    since TEXT NOT NULL,             -- of this mode; a hold that is said again keeps it
+    until TEXT,                      -- NULL: until somebody ends it
+    PRIMARY KEY (target, holder)
 ) STRICT, WITHOUT ROWID;
 
 -- Figures (appliance.store.figures). Hours and minutes are UTC: 2026-01-31T23, 2026-01-31T23:59.

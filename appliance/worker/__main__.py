@@ -8,6 +8,7 @@ import sys
 import msgspec
 
 from appliance.config import Config
+from appliance.control.ledger import Ledger
 from appliance.parent import StatusPipe
 from appliance.service import run_service
 from appliance.worker.loop import Worker, WorkerSettings
@@ -35,8 +36,8 @@ def worker_settings(config: Config, stage: StageName) -> WorkerSettings:
 
 def main(stage: StageName) -> None:
     async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
-        async with await Bus.connect(credentials(config.data_dir, "worker")) as bus:
-            worker = Worker(worker_settings(config, stage), bus, status)
+        async with await Bus.connect(credentials(config.data_dir, "worker")) as bus, Ledger(bus) as ledger:
+            worker = Worker(worker_settings(config, stage), bus, status, ledger)
 
             async def stop() -> None:
                 await stopping.wait()

@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance import __version__, lifecycle
+from appliance.control.ledger import Ledger
 from appliance.joblog import note
 from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure
 from appliance.parent import Status, StatusPipe
@@ -74,14 +75,15 @@ class JobProgress(Struct, frozen=True, kw_only=True):
 
 
 class Worker:
-    """Serves one stage until `stop` is called."""
+    """Serves one stage until `stop` is called. While the ledger holds its stage it takes nothing new."""
 
-    def __init__(self, settings: WorkerSettings, bus: Bus, status: StatusPipe) -> None:
+    def __init__(self, settings: WorkerSettings, bus: Bus, status: StatusPipe, ledger: Ledger) -> None:
         self.id = new_id()
         self._settings = settings
         self._bus = bus
         self._registry = Registry(bus)
         self._status = status
+        self._ledger = ledger
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[StageResult] | None = None
         self._item: tuple[str, int | None] | None = None
@@ -96,36 +98,51 @@ class Worker:
     async def serve(self) -> None:
         """Work until stopped. Raises what makes the bus unusable for good."""
         stage = self._settings.stage
-        async with self._bus.work(stage) as work:
-            background = [asyncio.create_task(self._report()), asyncio.create_task(self._watch_cancels())]
-            try:
-                online = WorkerOnline(
-                    source=self.id, worker=self.id, stage=stage, pid=os.getpid(), host=platform.node()
-                )
-                await self._bus.publish(online)
-                self._status.send(Status(ready=True, worker=self.id, stage=stage))
-                while not self._stopping.is_set():
-                    delivery = await self._next(work)
-                    if delivery is not None:
-                        await self._handle(delivery)
-            finally:
-                for task in background:
-                    task.cancel()
-                await asyncio.gather(*background, return_exceptions=True)
-                with suppress(Retryable):
-                    await self._registry.remove(self.id)
+        background = [asyncio.create_task(self._report()), asyncio.create_task(self._watch_cancels())]
+        try:
+            online = WorkerOnline(source=self.id, worker=self.id, stage=stage, pid=os.getpid(), host=platform.node())
+            await self._bus.publish(online)
+            self._status.send(Status(ready=True, worker=self.id, stage=stage))
+            while not self._stopping.is_set():
+                await self._first(self._ledger.until_running(stage))
+                # Each stretch of work has a subscription of its own: leaving it gives back what has arrived, and the
+                # server forgets the open request, so that a worker that is paused holds nothing.
+                async with self._bus.work(stage) as work:
+                    while self._may_work():
+                        delivery = await self._next(work)
+                        if delivery is not None:
+                            await self._handle(delivery)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            with suppress(Retryable):
+                await self._registry.remove(self.id)
+
+    def _may_work(self) -> bool:
+        return not self._stopping.is_set() and self._ledger.mode(self._settings.stage) == "run"
 
     async def _next(self, work: Work) -> Delivery | None:
-        """The next command, or None after a while or at once when stopping."""
+        """The next command, or None: after a while, and at once when there is to be no more work."""
         fetching = asyncio.ensure_future(work.next(POLL_S))
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        await asyncio.wait([fetching, stopping], return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not fetching.done():
-            fetching.cancel()
+        held = asyncio.ensure_future(self._ledger.until(self._settings.stage, "pause", "drain"))
+        await self._first(fetching, held)
+        delivery: Delivery | None = None
         with suppress(asyncio.CancelledError):
-            return await fetching
-        return None
+            delivery = await fetching
+        if delivery is not None and not self._may_work():
+            await delivery.release()  # no attempt: that would begin with the claim
+            return None
+        return delivery
+
+    async def _first(self, *waiting: Awaitable[object]) -> None:
+        """Until one of them is done, or the worker is to stop; the others are cancelled."""
+        tasks = [asyncio.ensure_future(one) for one in (*waiting, self._stopping.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def _handle(self, delivery: Delivery) -> None:
         command = delivery.command

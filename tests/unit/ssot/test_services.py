@@ -13,6 +13,7 @@ from appliance.services import dashboard
 from appliance.services.alerts import alerts
 from appliance.services.analytics import DAYS, HOURS, analytics, today
 from appliance.services.clips import clips
+from appliance.services.controls import holds
 from appliance.services.flow import event_flow
 from appliance.services.jobs import jobs
 from appliance.services.queue import RATE_MINUTES, queue, stage_rates
@@ -26,6 +27,7 @@ from bus.events import (
     AlertCleared,
     AlertRaised,
     AnyEvent,
+    ControlChanged,
     JobCompleted,
     JobDeleted,
     ServiceDown,
@@ -180,12 +182,28 @@ def test_queues_add_up_and_carry_their_rates(db: sqlite3.Connection) -> None:
     assert rates["cut"] == pytest.approx(2 / RATE_MINUTES, abs=0.001)
     assert stage_rates(db, NOW + timedelta(minutes=RATE_MINUTES + 1))["cut"] == 0.0
     depths = {stage: QueueDepth(0, 0, 0, None) for stage in STAGES}
-    empty = queue(depths, {})
+    empty = queue(depths, {}, [])
     assert (empty.pending, empty.in_flight, empty.oldest_s) == (0, 0, None)
     depths |= {"cut": QueueDepth(5, 2, 1, 40.0), "crop": QueueDepth(1, 0, 0, 90.0)}
-    found = queue(depths, rates)
+    project(
+        db,
+        ControlChanged(target="cut", holder="operator", mode="pause", by="anna", reason="new card", ts=facts.at(5)),
+        ControlChanged(target="cut", holder="alert-gpu", mode="drain", by="monitor", reason="hot", ts=facts.at(6)),
+        ControlChanged(target="intake", holder="operator", mode="pause", by="anna", reason="", until=facts.at(29)),
+        ControlChanged(target="crop", holder="operator", mode="pause", by="anna", reason="", ts=facts.at(7)),
+        ControlChanged(target="crop", holder="operator", mode="run", by="anna", reason="", ts=facts.at(8)),
+        ControlChanged(target="cut", holder="operator", mode="pause", by="anna", reason="said again", ts=facts.at(9)),
+    )
+    found = queue(depths, rates, holds(db, NOW))
     assert (found.pending, found.in_flight, found.oldest_s) == (6, 2, 90.0)
     assert found.stages["cut"].done_per_min == rates["cut"]
+    assert [(row.target, row.holder, row.since, row.reason) for row in found.holds] == [
+        ("cut", "operator", facts.at(5).isoformat(), "said again"),
+        ("cut", "alert-gpu", facts.at(6).isoformat(), "hot"),
+    ]
+    assert (found.stages["cut"].mode, found.stages["crop"].mode, found.intake) == ("drain", "run", "run")
+    held = dashboard.stored_part(db, facts.at(28))
+    assert dashboard.dashboard(held, found, None).intake == "pause"
 
 
 def state(stage: str, **changes: object) -> WorkerState:
@@ -226,7 +244,7 @@ def test_workers_that_went(db: sqlite3.Connection) -> None:
 
 def test_the_dashboard_says_why_the_box_is_not_well(db: sqlite3.Connection) -> None:
     all_there = workers([state(stage) for stage in STAGES], [], NOW, wanted=WANTED, stall_s=STALL_S)
-    depths = queue({stage: QueueDepth(0, 0, 0, None) for stage in STAGES}, {})
+    depths = queue({stage: QueueDepth(0, 0, 0, None) for stage in STAGES}, {}, [])
     well = dashboard.dashboard(dashboard.stored_part(db, NOW), depths, all_there)
     assert (well.verdict, well.reasons) == ("ok", [])
 
