@@ -7,6 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from msgspec import Struct
+
 from appliance import lifecycle
 from appliance.control.ledger import Ledger, read_holds
 from appliance.errors import IntakeClosed, IntakeRefused, JobNotFound
@@ -15,7 +17,7 @@ from appliance.store.queries import JobRow, Store
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import Stale
-from bus.events import Command, Event, JobCancelled, JobCreated, JobDeleted, JobOptions, JobSource
+from bus.events import Command, Event, FileUploaded, JobCancelled, JobCreated, JobDeleted, JobOptions, JobSource
 from bus.ids import new_id
 from bus.subjects import item_filter
 
@@ -39,13 +41,17 @@ def source_of(text: str) -> JobSource:
     except UnicodeEncodeError:
         raise IntakeRefused(f"{path.name!r} is not a valid UTF-8 name: rename the file") from None
     status = path.stat()
-    identity = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode()
     return JobSource(
         kind="file",
         location=str(path),
         name=display_name(path.name),
-        fingerprint=hashlib.sha256(identity).hexdigest(),
+        fingerprint=file_fingerprint(path, status.st_size, status.st_mtime_ns),
     )
+
+
+def file_fingerprint(path: Path, size_bytes: int, mtime_ns: int) -> str:
+    """Tells this version of the file at `path` (real and absolute) again: 64 hex digits."""
+    return hashlib.sha256(os.fsencode(f"{path}\0{size_bytes}\0{mtime_ns}")).hexdigest()
 
 
 def _url_source(text: str) -> JobSource:
@@ -73,12 +79,26 @@ def display_name(name: str) -> str:
     return data.decode("utf-8", "ignore") or "video"
 
 
+class Arrival(Struct, frozen=True):
+    """The fact that a job's file has come, which names the job, and on what condition it is still news."""
+
+    fact: FileUploaded
+    expect: Expect
+
+
 async def create_job(
-    bus: Bus, source: JobSource, options: JobOptions, *, owner: str = "local", ledger: Ledger | None = None
+    bus: Bus,
+    source: JobSource,
+    options: JobOptions,
+    *,
+    owner: str = "local",
+    ledger: Ledger | None = None,
+    arrival: Arrival | None = None,
 ) -> str:
     """Store a job and its first command in one commit; returns the job's id. Acknowledged means stored.
 
-    `ledger`: the caller's own, which saves asking the bus for it. Raises `IntakeClosed` while anybody holds the intake.
+    `ledger`: the caller's own, which saves asking the bus for it. `arrival` is stored in the same commit, before them.
+    Raises `IntakeClosed` while anybody holds the intake, `bus.errors.Stale` when the arrival is no news any more.
     """
     standing = await read_holds(bus, "intake") if ledger is None else ledger.holds("intake")
     if standing:
@@ -86,10 +106,13 @@ async def create_job(
             f"no jobs are taken: intake is {'; '.join(str(hold) for hold in standing)}. It opens when "
             "each of these ends; `appliance resume intake` ends what people asked for"
         )
-    job = new_id()
+    job = new_id() if arrival is None or arrival.fact.job is None else arrival.fact.job
     created = JobCreated(source=owner, job=job, origin=source, options=options, owner=owner)
     messages: list[Event | Command] = [created, Command(stage="download", job=job)]
-    await bus.commit(messages, Expect(item_filter(job), 0))
+    if arrival is None:
+        await bus.commit(messages, Expect(item_filter(job), 0))
+    else:
+        await bus.commit([arrival.fact, *messages], arrival.expect)
     return job
 
 

@@ -17,6 +17,7 @@ from appliance.alerts.settings import Alerts, Notify
 from appliance.cache.settings import Cache, CacheTtl
 from appliance.dispatcher.settings import Dispatcher
 from appliance.monitor.settings import Hardware
+from appliance.watch.settings import Input
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
@@ -180,6 +181,7 @@ class Config(Struct, frozen=True, kw_only=True):
     models: Models = Models()
     supervisor: Supervisor = Supervisor()
     dispatcher: Dispatcher = Dispatcher()
+    input: Input = Input()
     hardware: Hardware = Hardware()
     alerts: Alerts = Alerts()
     notify: Notify = Notify()

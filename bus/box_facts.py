@@ -17,6 +17,26 @@ class FileUploaded(Event, tag="file:uploaded", frozen=True, kw_only=True):
     size_bytes: int
     sha256: str
     via: Literal["upload", "watch", "cli"]
+    fingerprint: str | None = None
+    """As `JobSource.fingerprint`, for a file of the watch folder; `job` is then the job that it became."""
+
+
+class FileRefused(Event, tag="file:refused", frozen=True, kw_only=True):
+    """A file of the watch folder becomes no job. It is looked at again when it has changed."""
+
+    file: str
+    path: str
+    name: str
+    size_bytes: int
+    fingerprint: str
+    code: str
+    """`duplicate`, `empty`, `not-a-video`, `file-denied` and the like: stable and greppable."""
+    reason: str
+    """For people: what is wrong and what to do."""
+    sha256: str | None = None
+    """None when it was refused before it was read."""
+    same_as: str | None = None
+    """The job that was made from the same content, for a `duplicate`."""
 
 
 class FileDeleted(Event, tag="file:deleted", frozen=True, kw_only=True):

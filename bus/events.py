@@ -21,6 +21,7 @@ from bus.box_facts import (
     CacheRestored,
     ControlChanged,
     FileDeleted,
+    FileRefused,
     FilesPinned,
     FilesUnpinned,
     FileUploaded,
@@ -81,6 +82,7 @@ __all__ = [
     "ControlChanged",
     "Event",
     "FileDeleted",
+    "FileRefused",
     "FileUploaded",
     "FilesPinned",
     "FilesUnpinned",
@@ -120,6 +122,7 @@ __all__ = [
 
 AnyEvent = (
     FileUploaded
+    | FileRefused
     | FileDeleted
     | FilesPinned
     | FilesUnpinned

@@ -15,6 +15,11 @@ def new_id() -> str:
     return str(ULID()).lower()
 
 
+def id_of(digest: bytes) -> str:
+    """The same id for the same `digest` (of 16 bytes or more): for facts that are said once for one content."""
+    return str(ULID.from_bytes(digest[:16])).lower()
+
+
 def is_id(text: str) -> bool:
     """Whether `text` has the form of an id of ours."""
     return _ID.match(text) is not None

@@ -22,6 +22,7 @@ from bus.events import (
     ControlChanged,
     Event,
     FileDeleted,
+    FileRefused,
     FilesPinned,
     FilesUnpinned,
     FileUploaded,
@@ -81,7 +82,7 @@ def _tag(event: Event) -> str:
 
 def _subject_id(event: Event) -> str:
     match event:
-        case FileUploaded():
+        case FileUploaded() | FileRefused():
             return token(event.file, "file id")
         case WorkerOnline() | WorkerOffline():
             return token(event.worker, "worker id")

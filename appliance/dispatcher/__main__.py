@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from appliance.config import Config
 from appliance.control.keeper import Keeper
@@ -12,6 +13,7 @@ from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, until_stopped
 from appliance.ssot.opening import open_ssot
 from appliance.store.writer import Writer
+from appliance.watch.service import WatchFolder
 from bus.connection import Bus
 from bus.events import STAGES, CacheDegraded, CacheRestored
 from bus.server import credentials
@@ -30,6 +32,10 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
                 on_degraded=lambda reason: announcer.say(CacheDegraded(source=SOURCE, reason=reason)),
                 on_restored=lambda down_s: announcer.say(CacheRestored(source=SOURCE, down_s=round(down_s, 3))),
             ) as ssot:
+                background: dict[str, Callable[[], Awaitable[None]]] = {}
+                if config.input.enabled:
+                    folder = WatchFolder(bus, store, config.data_dir, config.input, config.stages.download)
+                    background["the watch folder"] = folder.serve
                 dispatcher = Dispatcher(
                     bus,
                     store,
@@ -41,6 +47,7 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
                     keeper=Keeper(
                         bus, by=SOURCE, max_age_s=config.bus.max_age_days * DAY_S, max_bytes=config.bus.max_bytes
                     ),
+                    background=background,
                 )
                 await dispatcher.prepare()
                 status.send(Status(ready=True))

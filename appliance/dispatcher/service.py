@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import cast
 
 from appliance import lifecycle
 from appliance.control.keeper import Keeper
 from appliance.dispatcher.actions import Actions, Handler, undeliverable
+from appliance.dispatcher.background import keep_running
 from appliance.dispatcher.cache import CacheParts, NoCache
 from appliance.dispatcher.engine import Engine
 from appliance.dispatcher.recovery import reconcile
@@ -52,6 +53,7 @@ class Dispatcher:
 
     `cache` None: nothing is kept. `announcer`: publishes what others hand to it. `minimum`: workers that each stage of
     this box should have. `keeper`: of the control ledger; None: for a stream with the usual limits.
+    `background`: further services by name, kept running, whose failures stay their own.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Dispatcher:
         announcer: Announcer | None = None,
         minimum: dict[StageName, int] | None = None,
         keeper: Keeper | None = None,
+        background: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -76,6 +79,7 @@ class Dispatcher:
         self._keeper = keeper or Keeper(
             bus, by=SOURCE, max_age_s=DEFAULTS.events_max_age_s, max_bytes=DEFAULTS.events_max_bytes
         )
+        self._background = background or {}
         self._workers = WorkerWatch(bus, store, settings, self._minimum)
 
     def handlers(self) -> Mapping[Action, Handler]:
@@ -123,6 +127,8 @@ class Dispatcher:
             tasks.create_task(self._workers.serve())
             tasks.create_task(QueueWatch(self._bus, self._settings).serve())
             tasks.create_task(self._read_advisories())
+            for name, serve in self._background.items():
+                tasks.create_task(keep_running(name, serve))
 
     async def _reconcile_patiently(self) -> None:
         while True:

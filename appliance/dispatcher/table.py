@@ -76,6 +76,7 @@ JOB, TROUBLE, OPS = "admin jobs job", "admin monitoring jobs job", "admin monito
 TABLE: dict[str, Row] = {
     #                        rooms         invalidate                              warm                        actions
     "file:uploaded":    _row("admin jobs", "dashboard"),
+    "file:refused":     _row("admin jobs", "dashboard"),
     "file:deleted":     _row(OPS,          "dashboard jobs clips hardware"),
     "file:pinned":      _row("admin jobs", "jobs clips"),
     "file:unpinned":    _row("admin jobs", "jobs clips"),

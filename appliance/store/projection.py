@@ -17,6 +17,9 @@ from appliance.store.schema import NEVER_REMOVED, PROJECTED, SCHEMA, statements
 from bus.errors import UndecodableEvent
 from bus.events import Event, decode_event
 
+JOB_FACTS = "job:"
+"""What the types of a job's own history begin with; facts about its files name the job too."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoredFact:
@@ -152,7 +155,8 @@ class Projection:
         return event
 
     def _project(self, seq: int, event: Event) -> None:
-        if event.job is not None and event.clip is None:
+        kind = str(event.__struct_config__.tag)
+        if event.job is not None and event.clip is None and kind.startswith(JOB_FACTS):  # not what is said about it
             self.connection.execute("UPDATE jobs SET last_seq = ? WHERE job = ?", (seq, event.job))
         if event.clip is not None:
             self.connection.execute(

@@ -26,6 +26,8 @@ from bus.events import (
     ClipReady,
     ControlChanged,
     Event,
+    FileRefused,
+    FileUploaded,
     JobAnalyzed,
     JobCancelled,
     JobCompleted,
@@ -241,6 +243,21 @@ def _retried(db: sqlite3.Connection, seq: int, e: JobRetried) -> None:
     _count_clips(db, e)
 
 
+def _uploaded(db: sqlite3.Connection, seq: int, e: FileUploaded) -> None:
+    db.execute(
+        "INSERT INTO files VALUES (?, ?, 'taken', ?, ?, ?, ?, ?, ?, ?, NULL, NULL, ?)",
+        (seq, e.file, e.path, e.name, e.size_bytes, e.sha256, e.via, e.fingerprint, e.job, e.ts.isoformat()),
+    )
+
+
+def _refused(db: sqlite3.Connection, seq: int, e: FileRefused) -> None:
+    found = (seq, e.file, e.path, e.name, e.size_bytes, e.sha256, e.fingerprint)
+    db.execute(
+        "INSERT INTO files VALUES (?, ?, 'refused', ?, ?, ?, ?, 'watch', ?, ?, ?, ?, ?)",
+        (*found, e.same_as, e.code, e.reason, e.ts.isoformat()),
+    )
+
+
 def _online(db: sqlite3.Connection, seq: int, e: WorkerOnline) -> None:
     db.execute(
         "INSERT INTO workers VALUES (?, ?, 'online', ?, ?, ?, NULL) ON CONFLICT (worker) DO UPDATE SET"
@@ -318,6 +335,8 @@ RULES: dict[type[Event], Callable[[sqlite3.Connection, int, Any], None]] = {
     JobCancelled: _cancelled,
     JobDeleted: _deleted,
     JobRetried: _retried,
+    FileUploaded: _uploaded,
+    FileRefused: _refused,
     WorkerOnline: _online,
     WorkerOffline: _offline,
     ServiceUp: _service_up,

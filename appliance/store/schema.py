@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for
 writing: its projected tables are made anew from its own `events`, which never change (`Projection.upgrade`)."""
 
@@ -19,6 +19,7 @@ PROJECTED: tuple[str, ...] = (
     "jobs",
     "clips",
     "attempts",
+    "files",
     "workers",
     "services",
     "alerts",
@@ -103,6 +104,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created_at);
 CREATE INDEX IF NOT EXISTS jobs_by_fingerprint ON jobs (fingerprint) WHERE fingerprint IS NOT NULL;
+CREATE INDEX IF NOT EXISTS jobs_by_content ON jobs (sha256) WHERE sha256 IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS clips (
     job TEXT NOT NULL,
@@ -147,6 +149,24 @@ CREATE TABLE IF NOT EXISTS attempts (
     error_code TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS attempts_by_item ON attempts (job, clip, seq);
+
+CREATE TABLE IF NOT EXISTS files (               -- what came in as a file, and what of the watch folder was refused
+    seq INTEGER PRIMARY KEY,
+    file TEXT NOT NULL,
+    state TEXT NOT NULL {_one_of("state", ("taken", "refused"))},
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    sha256 TEXT,
+    via TEXT NOT NULL,
+    fingerprint TEXT,                -- of path, size and mtime; NULL for uploads
+    job TEXT,                        -- that was made of it; for a refused duplicate, the job that has its content
+    code TEXT,
+    reason TEXT,
+    at TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS files_by_fingerprint ON files (fingerprint, seq) WHERE fingerprint IS NOT NULL;
+CREATE INDEX IF NOT EXISTS files_by_content ON files (sha256, seq) WHERE sha256 IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS workers (
     worker TEXT PRIMARY KEY,

@@ -156,7 +156,9 @@ class Writer:
         found = []
         for job, clip in items:
             row = db.execute(
-                "SELECT payload FROM events WHERE job = ? AND clip IS ? ORDER BY seq DESC LIMIT 1", (job, clip)
+                "SELECT payload FROM events WHERE job = ? AND clip IS ? AND +type NOT LIKE 'file:%'"
+                " ORDER BY seq DESC LIMIT 1",
+                (job, clip),
             ).fetchone()
             try:
                 found.append((job, clip, decode_event(row[0])))

@@ -20,6 +20,7 @@ from bus.events import (
     CacheRestored,
     ControlChanged,
     FileDeleted,
+    FileRefused,
     FilesPinned,
     FilesUnpinned,
     FileUploaded,
@@ -52,6 +53,9 @@ def one_of_each(job: str) -> list[AnyEvent]:
         job_life += [facts.started(job, clip_stage, 1), facts.done(job, clip_stage, 1)]
     return [
         FileUploaded(file="f", path="input/a.mp4", name="a.mp4", size_bytes=1, sha256="0" * 64, via="watch"),
+        FileRefused(
+            file="f", path="input/b", name="b", size_bytes=0, fingerprint="b", code="empty", reason="the file is empty"
+        ),
         FileDeleted(path="jobs/a/source.mp4", kind="source", size_bytes=1, reason="the job ended 30 days ago"),
         FilesPinned(job=job, by="me"),
         FilesUnpinned(job=job, by="me"),

@@ -31,6 +31,7 @@ JOB = new_id()
 TOKENS = st.text("abcdefghijklmnopqrstuvwxyz0123456789_-", min_size=1, max_size=40)
 SUBJECT_IDS = {
     "file:uploaded": ("file", "f1"),
+    "file:refused": ("file", "f1"),
     "worker:online": ("worker", "w-1"),
     "worker:offline": ("worker", "w-1"),
     "worker:scaled": ("stage", "cut"),
