@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from appliance.config import Config, config_digest
 from appliance.errors import BoxAlreadyRunning, BoxNotRunning
@@ -73,7 +74,8 @@ async def running_or_embedded(config: Config) -> AsyncIterator[Link]:
         return
     from appliance.supervisor.box import Box
 
-    box = Box(config, port=-1)
+    # A box for one command takes no work that was not asked for.
+    box = Box(replace(config, input=replace(config.input, enabled=False)), port=-1)
     await box.start()
     write_box_file(config)
     try:
