@@ -8,7 +8,8 @@ ApplianceError             1
 ├── JobNotFound            1  no job with this id
 ├── JobFailed              1  a job ended without clips
 ├── IntakeRefused          2  a video, URL or option cannot be taken
-│   └── IntakeClosed       2  the box takes no jobs at the moment
+│   ├── IntakeClosed       2  the box takes no jobs at the moment
+│   └── NoRoom             1  the disk has no room for the job
 ├── StoreDamaged           1  a database cannot be read: rebuild it
 ├── SourceUnavailable      1  the database or the bus did not answer in time
 ├── CacheUnavailable       1  the cache is away or off: compute instead
@@ -84,6 +85,12 @@ class IntakeRefused(ApplianceError):
 
 class IntakeClosed(IntakeRefused):
     """The box takes no jobs at the moment: the message says who closed it, why, and until when."""
+
+
+class NoRoom(IntakeRefused):
+    """The job's forecast does not fit on the disk. It names the bytes."""
+
+    exit_code = 1
 
 
 class StoreDamaged(ApplianceError):

@@ -13,11 +13,23 @@ from appliance import lifecycle
 from appliance.control.ledger import Ledger, read_holds
 from appliance.errors import IntakeClosed, IntakeRefused, JobNotFound
 from appliance.lifecycle import ENDED, OpenItem
+from appliance.storage.admission import Admission
 from appliance.store.queries import JobRow, Store
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import Stale
-from bus.events import Command, Event, FileUploaded, JobCancelled, JobCreated, JobDeleted, JobOptions, JobSource
+from bus.events import (
+    Command,
+    Event,
+    FilesPinned,
+    FilesUnpinned,
+    FileUploaded,
+    JobCancelled,
+    JobCreated,
+    JobDeleted,
+    JobOptions,
+    JobSource,
+)
 from bus.ids import new_id
 from bus.subjects import item_filter
 
@@ -94,11 +106,13 @@ async def create_job(
     owner: str = "local",
     ledger: Ledger | None = None,
     arrival: Arrival | None = None,
+    admission: Admission | None = None,
 ) -> str:
     """Store a job and its first command in one commit; returns the job's id. Acknowledged means stored.
 
     `ledger`: the caller's own, which saves asking the bus for it. `arrival` is stored in the same commit, before them.
-    Raises `IntakeClosed` while anybody holds the intake, `bus.errors.Stale` when the arrival is no news any more.
+    Raises `IntakeClosed` while anybody holds the intake, `bus.errors.Stale` when the arrival is no news any more and,
+    with `admission`, which every way in gives, `NoRoom` when the job's forecast does not fit on the disk.
     """
     standing = await read_holds(bus, "intake") if ledger is None else ledger.holds("intake")
     if standing:
@@ -106,6 +120,8 @@ async def create_job(
             f"no jobs are taken: intake is {'; '.join(str(hold) for hold in standing)}. It opens when "
             "each of these ends; `appliance resume intake` ends what people asked for"
         )
+    if admission is not None:
+        await admission.admit(source, options)
     job = new_id() if arrival is None or arrival.fact.job is None else arrival.fact.job
     created = JobCreated(source=owner, job=job, origin=source, options=options, owner=owner)
     messages: list[Event | Command] = [created, Command(stage="download", job=job)]
@@ -165,12 +181,19 @@ def items_to_retry(database: Path, job: str) -> list[OpenItem]:
 def _open_items(store: Store, row: JobRow) -> list[OpenItem]:
     if row.clips_planned is None:
         stage = lifecycle.resume_stage(row.last_done, clip=False)  # type: ignore[arg-type]  # our own column
+        if row.source_removed_at is not None:
+            stage = "download"
+        elif row.scratch_removed_at is not None and row.last_done is not None:
+            stage = "transcribe"
         return [OpenItem(clip=None, stage=stage or "moments")]
     items = []
     for clip in store.clips(row.job):
         stage = lifecycle.resume_stage(clip.last_done, clip=True)  # type: ignore[arg-type]
         if clip.state != "ready" and stage is not None:
             items.append(OpenItem(clip=clip.clip, stage=stage))
+    removed_at = row.source_removed_at or row.scratch_removed_at
+    if items and removed_at is not None:
+        raise IntakeRefused(f"retention removed the files of job {row.job} on {removed_at[:10]}: add the video again")
     return items
 
 
@@ -178,3 +201,10 @@ async def delete_job(bus: Bus, job: str, *, by: str) -> None:
     """Forget a job's files; its history stays. A running job is cancelled first. Raises `JobNotFound`."""
     await cancel_job(bus, job, by=by, reason="deleted")
     await bus.publish(JobDeleted(source=by, job=job, by=by))
+
+
+async def pin_job(bus: Bus, job: str, *, by: str, pinned: bool = True) -> None:
+    """Keep retention away from the job's files, or let it at them again. Raises `JobNotFound`."""
+    if await bus.last_fact(job) is None:
+        raise JobNotFound(f"no job {job}")
+    await bus.publish(FilesPinned(source=by, job=job, by=by) if pinned else FilesUnpinned(source=by, job=job, by=by))

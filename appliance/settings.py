@@ -18,6 +18,8 @@ from appliance.cache.settings import Cache, CacheTtl
 from appliance.dispatcher.settings import Dispatcher
 from appliance.monitor.settings import Hardware
 from appliance.watch.settings import Input
+from appliance.storage.settings import Admission, Retention
+from appliance.storage.settings import contradictions as storage_contradictions
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
@@ -185,6 +187,8 @@ class Config(Struct, frozen=True, kw_only=True):
     hardware: Hardware = Hardware()
     alerts: Alerts = Alerts()
     notify: Notify = Notify()
+    admission: Admission = Admission()
+    retention: Retention = Retention()
     logging: Logging = Logging()
 
     @property
@@ -218,5 +222,6 @@ def contradictions(config: Config) -> list[tuple[str, str]]:
         if warning > critical:
             other = name.replace("warning", "critical")
             found.append((f"dispatcher.{name}", f"{warning:g} is more than dispatcher.{other}, {critical:g}"))
+    found += storage_contradictions(config.admission)
     found += [(f"alerts.rules.{rule}", wrong) for rule, wrong in rule_problems(config.alerts.rules)]
     return found

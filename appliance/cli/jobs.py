@@ -1,4 +1,4 @@
-"""`appliance jobs`: add, list, show, cancel, retry, delete."""
+"""`appliance jobs`: add, list, show, cancel, retry, pin, unpin, delete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def jobs() -> None:
-    """Add, list, show, cancel, retry and delete jobs.
+    """Add, list, show, cancel, retry, pin and delete jobs.
 
     \b
     Example:
@@ -39,10 +39,11 @@ def add(session: Session, video: str, clips: int | None, as_json: bool) -> None:
       appliance jobs add talk.mp4 --clips 5
     """
     from appliance.intake import create_job, source_of
+    from appliance.storage.admission import Admission
     from bus.events import JobOptions
 
-    source = source_of(video)
-    job = _on_bus(session, lambda bus: create_job(bus, source, JobOptions(clips=clips)))
+    source, admission = source_of(video), Admission(session.config)
+    job = _on_bus(session, lambda bus: create_job(bus, source, JobOptions(clips=clips), admission=admission))
     click.echo(_json({"job": job}) if as_json else f"job {job} is queued: follow it with `appliance jobs show {job}`")
 
 
@@ -116,6 +117,15 @@ def _print_job(row: JobRow, session: Session) -> None:
     click.echo(f"{row.job}  {row.state}  {row.name}")
     if row.error:
         click.echo(f"  {row.error}")
+    if row.pinned:
+        click.echo("  pinned")
+    for what, removed_at in (
+        ("its copy of the video", row.source_removed_at),
+        ("its intermediate files", row.scratch_removed_at),
+        ("its clips", row.clips_removed_at),
+    ):
+        if removed_at is not None:
+            click.echo(f"  {what}: removed by retention on {removed_at[:10]}")
     click.echo(f"  files: {session.config.data_dir / 'output' / row.job}")
     click.echo(f"  log:   {session.config.data_dir / 'jobs' / row.job / 'job.log'}")
 
@@ -153,6 +163,38 @@ def retry(session: Session, job: str) -> None:
         return ", ".join(i.stage if i.clip is None else f"{i.stage} of clip {i.clip}" for i in items)
 
     click.echo(f"going on: {_on_bus(session, run)}")
+
+
+@jobs.command()
+@click.argument("job")
+@click.pass_obj
+def pin(session: Session, job: str) -> None:
+    """Keep a job's files whatever their age and however full the disk; see `appliance storage`.
+
+    \b
+    Example:
+      appliance jobs pin 01jd3v5n8q2w4e6r8t0y2u4i6p
+    """
+    from appliance.intake import pin_job
+
+    _on_bus(session, lambda bus: pin_job(bus, job, by="cli"))
+    click.echo("pinned: only `appliance jobs delete` removes its files now")
+
+
+@jobs.command()
+@click.argument("job")
+@click.pass_obj
+def unpin(session: Session, job: str) -> None:
+    """Let retention remove a pinned job's files again.
+
+    \b
+    Example:
+      appliance jobs unpin 01jd3v5n8q2w4e6r8t0y2u4i6p
+    """
+    from appliance.intake import pin_job
+
+    _on_bus(session, lambda bus: pin_job(bus, job, by="cli", pinned=False))
+    click.echo("unpinned")
 
 
 @jobs.command()

@@ -119,6 +119,7 @@ async def _job_for(
     """The job to follow for this source: an earlier one that can go on, or a new one."""
     from appliance.errors import IntakeRefused
     from appliance.intake import create_job, retry_job
+    from appliance.storage.admission import Admission
 
     database = config.data_dir / "appliance.db"
     earlier = [] if again else await asyncio.to_thread(_earlier_jobs, config, source, options)
@@ -132,7 +133,7 @@ async def _job_for(
         except IntakeRefused:
             continue
         return row.job, f"going on at {items[0].stage}"
-    return await create_job(link.bus, source, options), "new"
+    return await create_job(link.bus, source, options, admission=Admission(config)), "new"
 
 
 def _earlier_jobs(config: Config, source: JobSource, options: JobOptions) -> list[tuple[JobRow, bool]]:

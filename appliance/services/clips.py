@@ -56,7 +56,7 @@ def clips(db: sqlite3.Connection, now: datetime) -> Clips:
             "SELECT clips.job, clip, title, name, score, start_s, end_s, clips.duration_s, clips.size_bytes, path,"
             " encoder, loudness_lufs, clips.updated_at AS ready_at FROM clips INDEXED BY clips_ready"
             " CROSS JOIN jobs ON jobs.job = clips.job"
-            " WHERE clips.state = 'ready' AND jobs.state <> 'deleted'"
+            " WHERE clips.state = 'ready' AND jobs.state <> 'deleted' AND jobs.clips_removed_at IS NULL"
             " ORDER BY clips.updated_at DESC, clips.job DESC, clip LIMIT ?",
             (READY,),
         ),

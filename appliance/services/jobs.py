@@ -15,7 +15,8 @@ FAILED = 20
 
 _COLUMNS = (
     "job, state, stage, name, kind, owner, priority, created_at, updated_at, ended_at, duration_s, size_bytes,"
-    " clips_planned, clips_ready, clips_failed, error, error_code, last_seq"
+    " clips_planned, clips_ready, clips_failed, error, error_code, pinned, source_removed_at, scratch_removed_at,"
+    " clips_removed_at, last_seq"
 )
 
 
@@ -41,6 +42,12 @@ class JobItem(Struct, frozen=True, kw_only=True):
     clips_failed: int
     error: str | None
     error_code: str | None
+    pinned: bool
+    """Retention leaves its files alone."""
+    source_removed_at: str | None
+    """When retention removed its copy of the video; None: it is there, or never was. So with the two below."""
+    scratch_removed_at: str | None
+    clips_removed_at: str | None
     last_seq: int
 
 

@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from appliance.errors import StoreDamaged
+from appliance.storage import measured
 from appliance.store.projection import Projection
 from appliance.store.schema import SCHEMA, SCHEMA_VERSION
 
@@ -60,6 +61,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         elif version < SCHEMA_VERSION:
             log.warning("upgrading the database: its tables are made anew from its facts", extra={"path": str(path)})
             Projection(connection).upgrade(SCHEMA_VERSION)
+        measured.prepare(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise StoreDamaged(f"{path} cannot be opened ({error}): run `appliance rebuild --from stream`") from error

@@ -41,6 +41,12 @@ class JobRow(Struct, frozen=True, kw_only=True):
     clips_failed: int
     error: str | None
     error_code: str | None
+    pinned: int
+    """Retention leaves its files alone."""
+    source_removed_at: str | None
+    """When retention removed the copy of the source; None: it is there, or never was. So with the two below."""
+    scratch_removed_at: str | None
+    clips_removed_at: str | None
     last_seq: int
 
 

@@ -28,6 +28,9 @@ from bus.events import (
     Event,
     FileRefused,
     FileUploaded,
+    FileDeleted,
+    FilesPinned,
+    FilesUnpinned,
     JobAnalyzed,
     JobCancelled,
     JobCompleted,
@@ -129,11 +132,13 @@ def _job_done(
 
 def _downloaded(db: sqlite3.Connection, seq: int, e: JobDownloaded) -> None:
     values = (e.duration_s, e.size_bytes, e.sha256)
-    _job_done(db, e, "download", "transcribe", "duration_s = ?, size_bytes = ?, sha256 = ?", values)
+    sets = "duration_s = ?, size_bytes = ?, sha256 = ?, source_removed_at = NULL"
+    _job_done(db, e, "download", "transcribe", sets, values)
 
 
 def _transcribed(db: sqlite3.Connection, seq: int, e: JobTranscribed) -> None:
-    _job_done(db, e, "transcribe", "moments", "language = ?, rough = ?", (e.language, int(e.rough)))
+    sets = "language = ?, rough = ?, scratch_removed_at = NULL"
+    _job_done(db, e, "transcribe", "moments", sets, (e.language, int(e.rough)))
 
 
 def _analyzed(db: sqlite3.Connection, seq: int, e: JobAnalyzed) -> None:
@@ -225,6 +230,21 @@ def _deleted(db: sqlite3.Connection, seq: int, e: JobDeleted) -> None:
         " WHERE job = ?",
         (e.ts.isoformat(), e.ts.isoformat(), e.job),
     )
+
+
+def _file_deleted(db: sqlite3.Connection, seq: int, e: FileDeleted) -> None:
+    """What is gone of an ended job. A job that goes on meanwhile keeps its files, and its row says so."""
+    if e.kind in ("source", "scratch", "clips"):
+        db.execute(
+            f"UPDATE jobs SET {e.kind}_removed_at = ?, updated_at = ?"
+            " WHERE job = ? AND state IN ('completed', 'failed', 'cancelled') AND NOT pinned",
+            (e.ts.isoformat(), e.ts.isoformat(), e.job),
+        )
+
+
+def _pinned(db: sqlite3.Connection, seq: int, e: FilesPinned | FilesUnpinned) -> None:
+    pinned = int(isinstance(e, FilesPinned))
+    db.execute("UPDATE jobs SET pinned = ?, updated_at = ? WHERE job = ?", (pinned, e.ts.isoformat(), e.job))
 
 
 def _retried(db: sqlite3.Connection, seq: int, e: JobRetried) -> None:
@@ -337,6 +357,9 @@ RULES: dict[type[Event], Callable[[sqlite3.Connection, int, Any], None]] = {
     JobRetried: _retried,
     FileUploaded: _uploaded,
     FileRefused: _refused,
+    FileDeleted: _file_deleted,
+    FilesPinned: _pinned,
+    FilesUnpinned: _pinned,
     WorkerOnline: _online,
     WorkerOffline: _offline,
     ServiceUp: _service_up,

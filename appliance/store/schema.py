@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for
 writing: its projected tables are made anew from its own `events`, which never change (`Projection.upgrade`)."""
 
@@ -100,9 +100,14 @@ CREATE TABLE IF NOT EXISTS jobs (
     clips_failed INTEGER NOT NULL DEFAULT 0,
     error TEXT,
     error_code TEXT,
+    pinned INTEGER NOT NULL DEFAULT 0,
+    source_removed_at TEXT,          -- by retention: what is gone and was not made again
+    scratch_removed_at TEXT,
+    clips_removed_at TEXT,
     last_seq INTEGER NOT NULL        -- sequence of the last fact of the job's own history
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, created_at);
+CREATE INDEX IF NOT EXISTS jobs_by_end ON jobs (ended_at) WHERE ended_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_fingerprint ON jobs (fingerprint) WHERE fingerprint IS NOT NULL;
 CREATE INDEX IF NOT EXISTS jobs_by_content ON jobs (sha256) WHERE sha256 IS NOT NULL;
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from bus.events import (
     DONE,
     STARTED,
@@ -14,6 +16,7 @@ from bus.events import (
     ClipPlanned,
     ClipReady,
     JobAnalyzed,
+    JobCompleted,
     JobCreated,
     JobDownloaded,
     JobFailed,
@@ -93,3 +96,15 @@ def clip_failed(job: str, clip: int, stage: StageName = "cut") -> ClipFailed:
 
 def job_failed(job: str, stage: StageName = "download") -> JobFailed:
     return JobFailed(job=job, stage=stage, attempts=3, error="no", code="rejected", ts=at(6))
+
+
+def created_from_url(job: str) -> JobCreated:
+    return JobCreated(job=job, origin=JobSource(kind="url", location="https://a.example/v", name="v"), ts=at(0))
+
+
+def resized(event: AnyEvent, size_bytes: int) -> AnyEvent:
+    return msgspec.structs.replace(event, size_bytes=size_bytes)
+
+
+def completed(job: str, ready: int = 1, failed: int = 0, ended_at: datetime | None = None) -> JobCompleted:
+    return JobCompleted(job=job, clips_ready=ready, clips_failed=failed, seconds=7.0, ts=ended_at or at(7))

@@ -1,0 +1,135 @@
+"""Whether the disk has room for one more job.
+
+A job is admitted when its forecast, together with what the open jobs will still need, leaves the reserve free. What an
+open job will still need is its own forecast less what its folders hold already. Everything here blocks on the disk;
+`admit` and `room_for` do it in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from msgspec import Struct
+
+from appliance.config import Config
+from appliance.errors import NoRoom, SourceUnavailable, StoreDamaged
+from appliance.storage.forecast import Forecast, Ratios, forecast, learn, options_of
+from appliance.storage.measured import weigh
+from appliance.storage.volume import Marks, Volume, marks, measure, size_text
+from appliance.store.database import open_reader
+from bus.events import JobOptions, JobSource
+
+OPEN = "SELECT job, kind, location, options, size_bytes FROM jobs WHERE state IN ('queued', 'running', 'clipping')"
+
+
+class Room(Struct, frozen=True, kw_only=True):
+    """The answer for one job, with the figures that it rests on."""
+
+    fits: bool
+    reason: str
+    """For people: what fits or why it does not, and what to do."""
+    forecast: Forecast
+    free_bytes: int
+    promised_bytes: int
+    """What the open jobs will still need."""
+    reserve_bytes: int
+
+
+class Promised(Struct, frozen=True):
+    """What open jobs will still need."""
+
+    jobs: int
+    bytes: int
+
+
+NOTHING_YET = Ratios(jobs=0), Promised(0, 0)
+"""Of a data folder in which no box has run."""
+
+
+class Admission:
+    """Of one box. Cheap to make; it keeps nothing."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._data_dir = config.data_dir
+
+    async def admit(self, source: JobSource, options: JobOptions) -> Room:
+        """Raises `NoRoom`, naming the bytes, when the job does not fit, `SourceUnavailable`."""
+        room = await self.room_for(await asyncio.to_thread(size_of, source), options)
+        if not room.fits:
+            raise NoRoom(room.reason)
+        return room
+
+    async def room_for(self, size_bytes: int | None, options: JobOptions | None = None) -> Room:
+        """Whether a job with a source of this size fits; None: nobody knows the size yet."""
+        return await asyncio.to_thread(self.look, size_bytes, options or JobOptions())
+
+    def look(self, size_bytes: int | None, options: JobOptions) -> Room:
+        """`room_for` for a thread."""
+        volume = measure(self._data_dir)
+        kept = marks(self._config.admission, self._config.retention, volume.total_bytes)
+        ratios, promised = self.known()
+        need = forecast(size_bytes, options, self._config.stages, ratios)
+        fits = volume.free_bytes - promised.bytes - need.total_bytes >= kept.reserve_bytes
+        return Room(
+            fits=fits,
+            reason=_reason(fits, need, volume, promised, kept),
+            forecast=need,
+            free_bytes=volume.free_bytes,
+            promised_bytes=promised.bytes,
+            reserve_bytes=kept.reserve_bytes,
+        )
+
+    def known(self) -> tuple[Ratios, Promised]:
+        """The ratios of this box, and what its open jobs will still need. Blocking.
+
+        Raises `SourceUnavailable` when the database does not answer.
+        """
+        try:
+            with closing(open_reader(self._data_dir / "appliance.db")) as db:
+                if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'job_bytes'").fetchone()[0] == 0:
+                    return NOTHING_YET
+                ratios, rows = learn(db), db.execute(OPEN).fetchall()
+        except StoreDamaged:
+            return NOTHING_YET
+        except sqlite3.Error as error:
+            raise SourceUnavailable(
+                f"the database did not answer, so what open jobs need is unknown: {error}"
+            ) from error
+        return ratios, Promised(len(rows), sum(self._still_needed(row, ratios) for row in rows))
+
+    def _still_needed(self, row: sqlite3.Row, ratios: Ratios) -> int:
+        size = row["size_bytes"]
+        if size is None and row["kind"] == "file":
+            size = file_bytes(Path(row["location"]))
+        need = forecast(size, options_of(row["options"]), self._config.stages, ratios)
+        return max(0, need.total_bytes - weigh(self._data_dir, row["job"]).total_bytes)
+
+
+def size_of(source: JobSource) -> int | None:
+    """Bytes of a source; None when only fetching it will tell."""
+    return file_bytes(Path(source.location)) if source.kind == "file" else None
+
+
+def file_bytes(path: Path) -> int | None:
+    """Its size; None for what is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _reason(fits: bool, need: Forecast, volume: Volume, promised: Promised, kept: Marks) -> str:
+    have = f"{size_text(volume.free_bytes)} are free"
+    if promised.jobs:
+        have += f", of which {promised.jobs} open jobs will need about {size_text(promised.bytes)}"
+    if fits:
+        return f"needs about {need}; {have}"
+    have += f", and {size_text(kept.reserve_bytes)} stay in reserve"
+    return (
+        f"the disk has no room for this job: it needs about {need}; {have}. "
+        "Delete jobs (`appliance storage` says what takes how much), or wait until open ones are done"
+    )

@@ -1,0 +1,102 @@
+"""Who is let in: the disk of this machine, a real database, sources that are larger than any disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance.config import Config
+from appliance.errors import IntakeRefused, NoRoom
+from appliance.storage.admission import Admission, size_of
+from appliance.storage.forecast import URL_BYTES
+from appliance.storage.settings import Admission as Settings
+from appliance.storage.volume import measure
+from appliance.store.database import open_writer
+from appliance.store.projection import Projection, StoredFact
+from bus.events import Event, JobOptions, JobSource, encode
+from bus.ids import new_id
+from bus.subjects import event_subject
+from tests.unit.appliance import facts
+
+HUGE = 10**13
+"""Ten terabytes, as a hole: more than the disk of any machine that tests this."""
+OPEN = Settings(reserve_bytes=0, floor_bytes=0, full_bytes=0)
+
+
+def config(data_dir: Path, admission: Settings = OPEN) -> Config:
+    return Config(data_dir=data_dir, admission=admission)
+
+
+def hole(path: Path, size: int) -> JobSource:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return JobSource(kind="file", location=str(path), name=path.name)
+
+
+def stored(data_dir: Path, *events: Event) -> None:
+    db = open_writer(data_dir / "appliance.db")
+    Projection(db).apply([StoredFact(n, event_subject(event), encode(event)) for n, event in enumerate(events, 1)])
+    db.close()
+
+
+async def test_what_fits_is_admitted_and_says_what_it_needs(tmp_path: Path) -> None:
+    source = hole(tmp_path / "talk.mp4", 1000)
+    room = await Admission(config(tmp_path)).admit(source, JobOptions(clips=1, max_length_s=10.0))
+    assert room.fits
+    assert (room.forecast.source_bytes, room.promised_bytes, room.reserve_bytes) == (1000, 0, 0)
+    assert room.reason.startswith("needs about 22.0 MB (source 1.0 kB")
+
+
+async def test_what_does_not_fit_is_refused_with_the_bytes(tmp_path: Path) -> None:
+    source = hole(tmp_path / "talk.mp4", HUGE)
+    with pytest.raises(
+        NoRoom, match=r"needs about 10\.\d TB \(source 10\.0 TB.*are free, and 0 B stay in reserve"
+    ) as refused:
+        await Admission(config(tmp_path)).admit(source, JobOptions())
+    assert isinstance(refused.value, IntakeRefused)
+
+
+def test_the_reserve_is_not_for_jobs(tmp_path: Path) -> None:
+    total = measure(tmp_path).total_bytes
+    kept = Settings(reserve_bytes=total, floor_bytes=0, full_bytes=0, max_percent=100.0)
+    room = Admission(config(tmp_path, kept)).look(1, JobOptions())
+    assert not room.fits
+    assert room.reserve_bytes == total
+
+
+def test_a_url_of_unknown_size_counts_as_the_median_of_those_that_were_fetched(tmp_path: Path) -> None:
+    url = JobSource(kind="url", location="https://a.example/v", name="v")
+    assert size_of(url) is None
+    admission = Admission(config(tmp_path))
+    assert admission.look(size_of(url), JobOptions()).forecast.source_bytes == URL_BYTES
+    job = new_id()
+    done = facts.resized(facts.done(job, "download"), 77)
+    stored(tmp_path, facts.created_from_url(job), facts.started(job, "download"), done)
+    assert admission.look(size_of(url), JobOptions()).forecast.source_bytes == 77
+
+
+def test_open_jobs_are_promised_what_they_do_not_have_yet(tmp_path: Path) -> None:
+    waiting = hole(tmp_path / "waiting.mp4", HUGE)
+    job, ended = new_id(), new_id()
+    created = msgspec.structs.replace(facts.created(job), origin=waiting)
+    stored(tmp_path, created, msgspec.structs.replace(facts.created(ended), origin=waiting), facts.job_failed(ended))
+    admission = Admission(config(tmp_path))
+    room = admission.look(10, JobOptions())
+    assert not room.fits
+    assert "1 open jobs will need about 10." in room.reason
+    (tmp_path / "jobs" / job).mkdir(parents=True)
+    before = admission.known()[1]
+    (tmp_path / "jobs" / job / ".source.download").write_bytes(b"x" * 1_000_000)
+    after = admission.known()[1]
+    assert after.jobs == before.jobs == 1
+    assert before.bytes - 1_010_000 < after.bytes <= before.bytes - 1_000_000, "what is there needs no room"
+
+
+def test_a_source_that_has_left_counts_as_unknown(tmp_path: Path) -> None:
+    gone: Any = JobSource(kind="file", location=str(tmp_path / "gone.mp4"), name="gone")
+    stored(tmp_path, msgspec.structs.replace(facts.created(new_id()), origin=gone))
+    ratios, promised = Admission(config(tmp_path)).known()
+    assert promised.bytes > ratios.url_bytes
