@@ -31,6 +31,7 @@ COMMANDS = {
     "drain": "appliance.cli.control:drain",
     "ssot": "appliance.cli.ssot:ssot",
     "hardware": "appliance.cli.hardware:hardware",
+    "storage": "appliance.cli.storage:storage",
     "alerts": "appliance.cli.alerts:alerts",
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
