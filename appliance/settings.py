@@ -17,9 +17,9 @@ from appliance.alerts.settings import Alerts, Notify
 from appliance.cache.settings import Cache, CacheTtl
 from appliance.dispatcher.settings import Dispatcher
 from appliance.monitor.settings import Hardware
-from appliance.watch.settings import Input
 from appliance.storage.settings import Admission, Retention
 from appliance.storage.settings import contradictions as storage_contradictions
+from appliance.watch.settings import Input
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3

@@ -12,6 +12,7 @@ from appliance.dispatcher.service import Dispatcher
 from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, until_stopped
 from appliance.ssot.opening import open_ssot
+from appliance.storage.admission import Admission
 from appliance.store.writer import Writer
 from appliance.watch.service import WatchFolder
 from bus.connection import Bus
@@ -34,7 +35,9 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
             ) as ssot:
                 background: dict[str, Callable[[], Awaitable[None]]] = {}
                 if config.input.enabled:
-                    folder = WatchFolder(bus, store, config.data_dir, config.input, config.stages.download)
+                    folder = WatchFolder(
+                        bus, store, config.data_dir, config.input, config.stages.download, admission=Admission(config)
+                    )
                     background["the watch folder"] = folder.serve
                 dispatcher = Dispatcher(
                     bus,

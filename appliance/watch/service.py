@@ -12,6 +12,7 @@ from pathlib import Path
 
 from appliance.control.ledger import Ledger
 from appliance.dispatcher.said import say_alert
+from appliance.storage.admission import Admission
 from appliance.store.writer import Writer
 from appliance.watch.folder import Entry, Look, look
 from appliance.watch.known import Known, known_files
@@ -32,14 +33,27 @@ AT_ONCE = 32
 
 
 class WatchFolder:
-    """One per box. `serve` runs until cancelled; raises what it cannot deal with (start it again)."""
+    """One per box. `serve` runs until cancelled; raises what it cannot deal with (start it again).
 
-    def __init__(self, bus: Bus, store: Writer, data_dir: Path, settings: Input, options: Options) -> None:
+    `admission`: files that it has no room for wait.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: Writer,
+        data_dir: Path,
+        settings: Input,
+        options: Options,
+        *,
+        admission: Admission | None = None,
+    ) -> None:
         self._bus = bus
         self._store = store
         self._data_dir = data_dir
         self._settings = settings
         self._options = options
+        self._admission = admission
         self._folder = settings.dir or data_dir / "input"
         self._settling = Settling(settings.settle_s)
         self._taker: Taker | None = None
@@ -88,6 +102,7 @@ class WatchFolder:
             data_dir=data_dir,
             options=self._options,
             allow_duplicates=self._settings.duplicates == "allow",
+            admission=self._admission,
         )
 
     def _too_many(self, found: Look) -> str | None:

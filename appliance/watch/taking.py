@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.control.ledger import Ledger
-from appliance.errors import IntakeRefused
+from appliance.errors import IntakeRefused, SourceUnavailable
 from appliance.intake import Arrival, create_job, display_name, file_fingerprint
+from appliance.storage.admission import Admission
 from appliance.store.writer import Writer
 from appliance.watch.content import StillMoving, read
 from appliance.watch.folder import MAX_DEPTH, MAX_PATH_BYTES, Entry
@@ -52,6 +53,7 @@ class Taker:
         data_dir: Path,
         options: Options,
         allow_duplicates: bool,
+        admission: Admission | None = None,
     ) -> None:
         self._bus = bus
         self._ledger = ledger
@@ -60,6 +62,7 @@ class Taker:
         self._data_dir = data_dir
         self._options = options
         self._allow_duplicates = allow_duplicates
+        self._admission = admission
         self._sums: dict[str, str] = {}
         self.stop = threading.Event()
         """Set: a reading ends soon."""
@@ -88,7 +91,7 @@ class Taker:
                 return await self._commit(entry, sha256)
             except _SameContent as same:
                 job = same.job
-            except IntakeRefused as refused:
+            except (IntakeRefused, SourceUnavailable) as refused:
                 log.info("waits: %s", refused, extra={"path": entry.path})
                 return "waits"
             except Stale:
@@ -165,7 +168,9 @@ class Taker:
                 if ended is not None and not isinstance(ended.event, JobDeleted):
                     raise _SameContent(before.job)
         arrival = Arrival(uploaded, Expect(subject, 0 if last is None else last.seq))
-        job = await create_job(self._bus, source, JobOptions(), ledger=self._ledger, arrival=arrival)
+        job = await create_job(
+            self._bus, source, JobOptions(), ledger=self._ledger, arrival=arrival, admission=self._admission
+        )
         log.info("taken", extra={"path": uploaded.path, "job": job, "bytes": entry.size_bytes})
         return "taken"
 
