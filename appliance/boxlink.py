@@ -74,8 +74,9 @@ async def running_or_embedded(config: Config) -> AsyncIterator[Link]:
         return
     from appliance.supervisor.box import Box
 
-    # A box for one command takes no work that was not asked for.
-    box = Box(replace(config, input=replace(config.input, enabled=False)), port=-1)
+    # A box for one command takes no work that was not asked for, and shows no pages.
+    quiet = replace(config, input=replace(config.input, enabled=False), web=replace(config.web, enabled=False))
+    box = Box(quiet, port=-1)
     await box.start()
     write_box_file(config)
     try:

@@ -10,6 +10,8 @@ ApplianceError             1
 ├── IntakeRefused          2  a video, URL or option cannot be taken
 │   ├── IntakeClosed       2  the box takes no jobs at the moment
 │   └── NoRoom             1  the disk has no room for the job
+├── AccountUnknown         1  no user or token of this name
+├── AccountRefused         2  a user, password, role or token cannot be made or changed so
 ├── StoreDamaged           1  a database cannot be read: rebuild it
 ├── SourceUnavailable      1  the database or the bus did not answer in time
 ├── CacheUnavailable       1  the cache is away or off: compute instead
@@ -91,6 +93,16 @@ class NoRoom(IntakeRefused):
     """The job's forecast does not fit on the disk. It names the bytes."""
 
     exit_code = 1
+
+
+class AccountUnknown(ApplianceError):
+    """There is no user or token of this name."""
+
+
+class AccountRefused(ApplianceError):
+    """A user, password, role or token cannot be made or changed as asked."""
+
+    exit_code = 2
 
 
 class StoreDamaged(ApplianceError):

@@ -16,6 +16,7 @@ from appliance.alerts.rules import problems as rule_problems
 from appliance.alerts.settings import Alerts, Notify
 from appliance.cache.settings import Cache, CacheTtl
 from appliance.dispatcher.settings import Dispatcher
+from appliance.face import Web
 from appliance.monitor.settings import Hardware
 from appliance.storage.settings import Admission, Retention
 from appliance.storage.settings import contradictions as storage_contradictions
@@ -189,6 +190,7 @@ class Config(Struct, frozen=True, kw_only=True):
     notify: Notify = Notify()
     admission: Admission = Admission()
     retention: Retention = Retention()
+    web: Web = Web()
     logging: Logging = Logging()
 
     @property

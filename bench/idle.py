@@ -31,7 +31,7 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         config = Path(folder) / "appliance.yaml"
-        config.write_text("data_dir: data\nbus: {port: 0}\n")
+        config.write_text("data_dir: data\nbus: {port: 0}\nweb: {port: 0}\n")
         command = [sys.executable, "-m", "appliance", "-c", str(config), "up"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as box:
             assert box.stderr is not None

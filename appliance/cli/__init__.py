@@ -33,6 +33,8 @@ COMMANDS = {
     "hardware": "appliance.cli.hardware:hardware",
     "storage": "appliance.cli.storage:storage",
     "alerts": "appliance.cli.alerts:alerts",
+    "user": "appliance.cli.user:user",
+    "token": "appliance.cli.token:token",
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
     "doctor": "appliance.cli.doctor:doctor",

@@ -69,10 +69,32 @@ async def _up(config: Config) -> int:
     await starting
     write_box_file(config)
     log.info("the box is up", extra={"data": str(config.data_dir), "processes": len(box.processes())})
+    if config.web.enabled:
+        await asyncio.to_thread(_say_where, config)
     await waiting
     log.info("stopping")
     await box.stop()
     return 0
+
+
+def _say_where(config: Config) -> None:
+    """Print the address of the pages, with the claim of a new box. To the console, not the log: it holds a secret."""
+    from appliance.accounts.database import changed, path_of
+    from appliance.accounts.users import claimed
+    from appliance.cli.user import claim_url
+    from appliance.face import read_web_file
+
+    found = read_web_file(config.data_dir)
+    if found is None:
+        return
+    if changed(path_of(config.data_dir), claimed):
+        click.echo(f"Pages: {found.url}")
+        return
+    click.echo(
+        "This box has no administrator yet. Open this address within 15 minutes to become it:\n\n"
+        f"  {claim_url(config)}\n"
+    )
+    click.echo("Later: `appliance user claim` prints a new one.")
 
 
 @click.command()

@@ -23,6 +23,7 @@ from appliance.supervisor.programs import (
     cache_program,
     dispatcher_program,
     monitor_program,
+    web_program,
     worker_program,
 )
 from bus.commit import Expect
@@ -79,7 +80,8 @@ class Box:
         self._reporter = asyncio.create_task(self._report())
         await self._add(dispatcher_program(self._config))
         specs = [worker_program(self._config, stage, n) for stage in STAGES for n in range(self._workers(stage))]
-        specs += [spec for spec in (cache_program(self._config), monitor_program(self._config)) if spec is not None]
+        others = [cache_program(self._config), monitor_program(self._config), web_program(self._config)]
+        specs += [spec for spec in others if spec is not None]
         await asyncio.gather(*(self._add(spec) for spec in specs))
 
     def _workers(self, stage: str) -> int:

@@ -34,6 +34,11 @@ def monitor_program(config: Config) -> ChildSpec | None:
     return _python(config, "monitor", ["-m", "appliance.monitor"]) if config.hardware.enabled else None
 
 
+def web_program(config: Config) -> ChildSpec | None:
+    """The pages and the API; None when `web.enabled` is off."""
+    return _python(config, "web", ["-m", "web"]) if config.web.enabled else None
+
+
 def worker_program(config: Config, stage: StageName, number: int) -> ChildSpec:
     return _python(config, f"{stage}-{number + 1}", ["-m", "appliance.worker", stage])
 

@@ -43,7 +43,7 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", modules("appliance", "bus", "stages", "bench"), ids=lambda path: str(path.relative_to(ROOT))
+    "path", modules("appliance", "bus", "stages", "bench", "web"), ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_a_module_is_one_idea(path: Path) -> None:
     text = path.read_text()

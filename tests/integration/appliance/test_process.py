@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(240)
 SETTINGS = """\
 data_dir: data
 bus: {port: 0}
+web: {port: 0}
 cache: {url: "off"}
 retry: {backoff_s: 0.2}
 stages: {cut: {preset: ultrafast, device: cpu}}

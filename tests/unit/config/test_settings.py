@@ -40,7 +40,7 @@ def test_every_setting_is_read_somewhere(setting: Setting) -> None:
 @cache
 def sources() -> str:
     """All code that may use a setting: everything but where settings are declared."""
-    files = [path for folder in ("appliance", "stages", "bus") for path in sorted((ROOT / folder).rglob("*.py"))]
+    files = [path for folder in ("appliance", "stages", "bus", "web") for path in sorted((ROOT / folder).rglob("*.py"))]
     return "\n".join(path.read_text() for path in files if path.stem != "settings" and "config" not in path.stem)
 
 

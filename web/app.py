@@ -1,0 +1,36 @@
+"""The application: handlers, who may call them, and what every answer has in common."""
+
+from __future__ import annotations
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp
+
+from web.auth.guard import Authentication, guard
+from web.edge import Edge
+from web.problems import answer
+from web.routes import HANDLERS
+from web.services import Services
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The ASGI application over opened services. Its lifespan does nothing: who opened the services closes them."""
+    return Edge(create_litestar(services), services.config.web)
+
+
+def create_litestar(services: Services) -> Litestar:
+    """The application without its outermost layer, for those who look at its routes."""
+    return Litestar(
+        route_handlers=HANDLERS,
+        dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
+        state=State({"services": services}),
+        middleware=[DefineMiddleware(Authentication)],
+        guards=[guard],
+        exception_handlers={Exception: answer},
+        request_max_body_size=services.config.web.max_body_bytes,
+        logging_config=None,
+        openapi_config=None,
+        debug=False,
+    )

@@ -1,0 +1,14 @@
+"""Every route of the application: each part brings a list of handlers."""
+
+from __future__ import annotations
+
+from litestar.types import ControllerRouterHandler
+
+from web import health, static
+from web.auth import routes as auth
+
+HANDLERS: list[ControllerRouterHandler] = [
+    *health.HANDLERS,
+    *auth.HANDLERS,
+    *static.HANDLERS,
+]

@@ -1,0 +1,93 @@
+"""uvicorn as this box runs it: one process, our own event loop, sockets and signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import uvicorn
+from litestar.types import ASGIApp
+
+from appliance.config import Config
+from appliance.errors import ProcessFailed
+
+BACKLOG = 512
+MAX_MESSAGE_BYTES = 1024 * 1024
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to its process and says when it serves."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.serving.set()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises `ProcessFailed` when the address cannot be had, saying what to do."""
+    try:
+        six = ip_address(host.strip("[]")).version == 6
+    except ValueError:
+        six = False
+    try:
+        sock = socket.create_server(
+            (host.strip("[]"), port),
+            family=socket.AF_INET6 if six else socket.AF_INET,
+            backlog=BACKLOG,
+            dualstack_ipv6=six and host.strip("[]") == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        raise ProcessFailed(
+            f"cannot listen on {host}:{port} ({error.strerror or error}): end what holds it, or set web.port"
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, config: Config, sock: socket.socket) -> AsyncIterator[asyncio.Task[None]]:
+    """Serve `app` on `sock` until the block ends; then running requests get `web.stop_grace_s`. Yields the task."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    server = _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,
+            ws_ping_interval=None,
+            access_log=False,
+            log_config=None,
+            proxy_headers=False,
+            server_header=False,
+            date_header=True,
+            limit_concurrency=config.web.max_connections,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(config.web.stop_grace_s)),
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[sock]), name="http")
+    started = asyncio.create_task(server.serving.wait())
+    try:
+        await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        yield task
+    finally:
+        started.cancel()
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+        sock.close()

@@ -1,0 +1,95 @@
+"""The pages: the bundle of `web/ui`, read into memory once and served with hashed names.
+
+Nothing is looked up on disk for a request, so no path leads anywhere. Files under `/assets/` carry a hash in their name
+and never change; the pages themselves are never stored by a browser, so an upgrade never mixes versions.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import brotli
+from litestar import Request, Response, get
+from litestar.params import FromPath
+from litestar.types import ControllerRouterHandler
+from msgspec import Struct
+
+from web.problems import Problem, not_found
+
+BUNDLE = Path(__file__).parent / "ui" / "dist"
+"""What `vite build` made: index.html, admin.html, login.html, claim.html and assets/."""
+PAGES = {"/": "index.html", "/admin": "admin.html", "/login": "login.html", "/claim": "claim.html"}
+MIN_COMPRESSED_BYTES = 512
+_TEXT = ("text/", "application/javascript", "application/json", "image/svg")
+
+
+class Asset(Struct, frozen=True):
+    """One file of the bundle, ready to send."""
+
+    media_type: str
+    etag: str
+    bodies: dict[str, bytes]
+    """By content encoding: identity always, br and gzip where they are smaller."""
+
+
+@cache
+def bundle(folder: Path = BUNDLE) -> dict[str, Asset]:
+    """Path below the bundle to file. Blocking; empty when the pages were never built."""
+    if not folder.is_dir():
+        return {}
+    return {str(path.relative_to(folder)): _asset(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _asset(path: Path) -> Asset:
+    data = path.read_bytes()
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if path.suffix == ".js":
+        media_type = "text/javascript"
+    bodies = {"identity": data}
+    if len(data) >= MIN_COMPRESSED_BYTES and media_type.startswith(_TEXT):
+        packed = {"br": brotli.compress(data), "gzip": gzip.compress(data, 9, mtime=0)}
+        bodies |= {name: body for name, body in packed.items() if len(body) < len(data)}
+    if media_type.startswith("text/"):
+        media_type += "; charset=utf-8"
+    return Asset(media_type, f'"{hashlib.blake2b(data, digest_size=8).hexdigest()}"', bodies)
+
+
+def send(request: Request[Any, Any, Any], asset: Asset, cache_control: str) -> Response[bytes]:
+    """The asset in the best encoding that the client takes, or 304 when it has it."""
+    accepted = request.headers.get("accept-encoding", "")
+    offered = {part.partition(";")[0].strip() for part in accepted.split(",") if "q=0" not in part.replace("q=0.", "")}
+    encoding = next((name for name in ("br", "gzip") if name in offered and name in asset.bodies), "identity")
+    headers = {"ETag": asset.etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
+    if request.headers.get("if-none-match") == asset.etag:
+        return Response(b"", status_code=304, headers=headers, media_type=asset.media_type)
+    if encoding != "identity":
+        headers["Content-Encoding"] = encoding
+    return Response(asset.bodies[encoding], headers=headers, media_type=asset.media_type)
+
+
+@get(list(PAGES), opt={"role": "public"}, include_in_schema=False)
+async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """A page of the bundle. Pages hold no data: they ask the API, which asks who they are."""
+    name = PAGES[request.scope["path"].rstrip("/") or "/"]
+    files = bundle()
+    asset = files.get(name) or files.get("index.html")
+    if asset is None:
+        raise Problem(503, "pages-not-built", "the pages are not built in this copy; the API works")
+    return send(request, asset, "no-cache")
+
+
+@get("/assets/{name:path}", opt={"role": "public"}, include_in_schema=False)
+async def asset(request: Request[Any, Any, Any], name: FromPath[Path]) -> Response[bytes]:
+    """A file of the bundle."""
+    found = bundle().get("assets" + str(name))
+    if found is None:
+        raise not_found("such file")
+    return send(request, found, "public, max-age=31536000, immutable")
+
+
+HANDLERS: list[ControllerRouterHandler] = [page, asset]
