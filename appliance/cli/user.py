@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,10 +40,10 @@ def _password(user: str, from_stdin: bool) -> str:
     from appliance.accounts.secrets import hash_password
 
     if from_stdin:
-        text = click.get_text_stream("stdin").readline().rstrip("\n")
+        text = sys.stdin.readline().rstrip("\n")
     else:
         text = click.prompt(f"Password for {user}", hide_input=True, confirmation_prompt=True)
-    return hash_password(text, user)
+    return hash_password(str(text), user)
 
 
 @user.command()
