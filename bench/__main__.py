@@ -1,11 +1,11 @@
-"""`python -m bench [bus projection ssot idle cut pipeline]`: run the named benchmarks, or all. Exit 1 if one misses."""
+"""`python -m bench [NAME ...]`: run the named benchmarks (`BENCHES`), or all. Exit 1 if one misses its target."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-BENCHES = ("bus", "projection", "ssot", "idle", "cut", "pipeline")
+BENCHES = ("bus", "projection", "dispatcher", "ssot", "idle", "cut", "pipeline")
 
 
 def main() -> int:

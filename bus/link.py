@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import nats.errors
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.js.client import JetStreamContext
 
+from bus.client import Client
 from bus.errors import BusUnavailable, Denied, Retryable, StorageRefused
 from bus.wire import API, DOMAIN, Wire
 

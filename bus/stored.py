@@ -22,6 +22,8 @@ class Stored(Struct, frozen=True):
     time: str = ""
     """When the server stored it, RFC 3339 UTC with nanoseconds."""
     message_id: str | None = None
+    pending: int = 0
+    """How many more there were that match, when it was read as one of several (`Bus.read`)."""
 
     @property
     def event(self) -> AnyEvent:
@@ -49,6 +51,7 @@ def from_reply(reply: Reply) -> Stored:
             data=reply.data,
             time=headers["Nats-Time-Stamp"],
             message_id=headers.get(Header.MSG_ID.value),
+            pending=int(headers.get("Nats-Num-Pending", 0)),
         )
     except (KeyError, ValueError) as error:
         raise UndecodableEvent(f"{reply.subject} carries no stream position: {error}") from error

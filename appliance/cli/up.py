@@ -150,6 +150,7 @@ async def _status(config: Config) -> dict[str, Any]:
     from appliance.boxlink import connect
     from appliance.control.holds import strongest
     from appliance.control.ledger import read_holds
+    from appliance.dispatcher.figures import last_sample, told
     from appliance.dispatcher.health import measure
     from appliance.store.queries import ServiceRow, Store
     from appliance.supervisor.lock import box_pid
@@ -163,12 +164,13 @@ async def _status(config: Config) -> dict[str, Any]:
     if pid is None:
         return {"verdict": "stopped", "reasons": [f"no box runs on {config.data_dir}"], "pid": None}
     async with await connect(config) as bus:
-        depths, workers, state, holds, dispatcher = await asyncio.gather(
+        depths, workers, state, holds, dispatcher, sample = await asyncio.gather(
             bus.queue_depths(),
             Registry(bus).all(),
             bus.stream_state(),
             read_holds(bus),
             measure(bus, config.data_dir / "appliance.db"),
+            last_sample(bus),
         )
     services, jobs = await asyncio.to_thread(stored)
     reasons = [f"{s.service} is down since {s.since}: {s.reason}" for s in services if s.state == "down"]
@@ -195,7 +197,10 @@ async def _status(config: Config) -> dict[str, Any]:
         },
         "services": {s.service: s.state for s in services},
         "stream": {"last_seq": state.last_seq, "bytes": state.bytes, "projected_seq": dispatcher.projected_seq},
-        "dispatcher": {name: getattr(dispatcher, name) for name in dispatcher.__struct_fields__},
+        "dispatcher": {
+            **{name: getattr(dispatcher, name) for name in dispatcher.__struct_fields__},
+            "told": None if sample is None else told(sample),
+        },
     }
 
 
@@ -216,6 +221,10 @@ def _print_status(found: dict[str, Any]) -> None:
     )
     for hold in found["holds"]:
         click.echo(f"{hold.target} is {hold}")
+    if health["told"] is not None:
+        spans = health["told"]["delays_ms"].items()
+        delays = ", ".join(f"{name} {p50:.1f} / {p99:.0f}" for name, (p50, p99) in spans if p50 is not None)
+        click.echo(f"since the dispatcher's start, ms from stored, median / 99 %: {delays or 'nothing yet'}")
     click.echo(f"{'stage':12}{'workers':>8}{'waiting':>9}{'in work':>9}{'oldest':>9}")
     for stage, row in found["stages"].items():
         oldest = "-" if row["oldest_s"] is None else f"{row['oldest_s']:.0f} s"

@@ -21,6 +21,7 @@ from functools import partial
 
 from appliance.breaker import Breaker, Permit, State
 from appliance.dispatcher.actions import Handler
+from appliance.dispatcher.figures import Figures
 from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.dispatcher.table import ACTION_TYPES, ACTIONS, Action, row_of
 from appliance.dispatcher.window import Window
@@ -56,6 +57,7 @@ class Engine:
         handlers: Mapping[Action, Handler],
         settings: Settings,
         bus_answers: Callable[[], Awaitable[bool]],
+        figures: Figures,
     ) -> None:
         missing = set(ACTIONS) - set(handlers)
         if missing:
@@ -64,30 +66,37 @@ class Engine:
         self._handlers = handlers
         self._settings = settings
         self._bus_answers = bus_answers
+        self._figures = figures
         self._retry_rule = Retry(backoff_s=settings.retry_backoff_s, backoff_max_s=settings.retry_backoff_max_s)
         self._slots = asyncio.Semaphore(settings.max_parallel_tasks)
         self._breakers: dict[Action, Breaker] = {
             action: Breaker(settings.failure_threshold, settings.recovery_timeout_s) for action in ACTIONS
         }
         self._fresh: deque[tuple[int, int, list[tuple[int, AnyEvent]]]] = deque()
+        self._stored_s: dict[int, float] = {}
+        """When facts that have just come were stored, until their actions begin."""
         self._behind = True
         """Whether the database may hold facts that were not handed over."""
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._retrying: set[str] = set()
         self._wake_pump = asyncio.Event()
         self._wake_retries = asyncio.Event()
-        self.done = 0
-        """Actions that succeeded since the start."""
 
-    def applied(self, after: int, upto: int, facts: Iterable[tuple[int, AnyEvent]]) -> None:
+    def applied(
+        self, after: int, upto: int, facts: Iterable[tuple[int, AnyEvent]], stored_s: Mapping[int, float]
+    ) -> None:
         """All facts of the database from `after` (exclusive) to `upto` are these: they need not be read again.
 
-        Only a shortcut: what is not taken from here is read from the database.
+        `stored_s`: when each was stored, in seconds since 1970. Only a shortcut: what is not taken from here is read
+        from the database.
         """
         if len(self._fresh) == MAX_FRESH:
             self._fresh.clear()
+            self._stored_s.clear()
             self._behind = True
-        self._fresh.append((after, upto, [(seq, event) for seq, event in facts if row_of(event).actions]))
+        due = [(seq, event) for seq, event in facts if row_of(event).actions]
+        self._stored_s |= {seq: stored_s[seq] for seq, _ in due}
+        self._fresh.append((after, upto, due))
         self._wake_pump.set()
 
     def breakers(self) -> dict[Action, State]:
@@ -114,6 +123,7 @@ class Engine:
                     window.add(seq)
                     self._in_order(tasks, _key(event), partial(self._run_row, window, seq, event))
                 window.seen(scanned)
+            self._figures.actions_open = len(window)
             unsaved = window.finished > saved or window.position >= saved + SAVE_EVERY
             if unsaved and time.monotonic() >= save_at:
                 saved, save_at = window.position, time.monotonic() + SAVE_S
@@ -148,7 +158,8 @@ class Engine:
         return due, upto
 
     async def _run_row(self, window: Window, seq: int, event: AnyEvent) -> None:
-        await asyncio.gather(*(self._run(action, event, 0) for action in row_of(event).actions))
+        stored_s = self._stored_s.pop(seq, None)
+        await asyncio.gather(*(self._run(action, event, 0, stored_s) for action in row_of(event).actions))
         window.done(seq)
         self._wake_pump.set()
 
@@ -201,7 +212,15 @@ class Engine:
 
     # -- one action ---------------------------------------------------------------------------------------------------
 
-    async def _run(self, action: Action, event: AnyEvent, failed_before: int, *, again: bool = False) -> None:
+    async def _run(
+        self,
+        action: Action,
+        event: AnyEvent,
+        failed_before: int,
+        stored_s: float | None = None,
+        *,
+        again: bool = False,
+    ) -> None:
         """Run it to an end: done, or written down as failed."""
         breaker = self._breakers[action]
         while True:
@@ -211,7 +230,10 @@ class Engine:
                     reason = f"put off: {action} failed {self._settings.failure_threshold} times in a row"
                     await self._note(action, event, failed_before, reason, breaker.wait_s())
                     return
+                self._figures.begins(action, stored_s)
+                stored_s = None
                 error = await self._attempt(action, event)
+                self._figures.ended(action, ok=error is None)
             if error is None:
                 await self._succeeded(action, event, permit, again=again)
                 return
@@ -233,7 +255,6 @@ class Engine:
         return None
 
     async def _succeeded(self, action: Action, event: AnyEvent, permit: Permit, *, again: bool) -> None:
-        self.done += 1
         if again:
             await self._store.call(lambda db: failures.resolve(db, event.id, action))
         if self._breakers[action].succeeded(permit):

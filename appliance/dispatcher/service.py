@@ -21,6 +21,7 @@ from appliance.dispatcher.actions import Actions, Handler, undeliverable
 from appliance.dispatcher.background import keep_running
 from appliance.dispatcher.cache import CacheParts, NoCache
 from appliance.dispatcher.engine import Engine
+from appliance.dispatcher.figures import IDENT, TELEMETRY, TELL_ANYWAY_S, TELL_S, Figures, same
 from appliance.dispatcher.recovery import reconcile
 from appliance.dispatcher.said import SOURCE, Announcer
 from appliance.dispatcher.schedule import CacheSchedule, CheckedCache
@@ -29,6 +30,7 @@ from appliance.dispatcher.table import Action
 from appliance.dispatcher.thresholds import QueueWatch
 from appliance.dispatcher.workers import WorkerWatch
 from appliance.lifecycle import Attempt
+from appliance.services.readers import Position
 from appliance.settings import Retry
 from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
@@ -38,6 +40,7 @@ from bus.deadletters import AdvisoryReader
 from bus.errors import Gap, NewEpoch, Retryable, Stale
 from bus.events import AnyEvent, Command, StageName
 from bus.projection import FactReader
+from bus.stored import Stored
 from bus.streams import DEFAULTS
 from bus.subjects import item_filter
 
@@ -81,6 +84,7 @@ class Dispatcher:
         )
         self._background = background or {}
         self._workers = WorkerWatch(bus, store, settings, self._minimum)
+        self._figures = Figures()
 
     def handlers(self) -> Mapping[Action, Handler]:
         """What carries out each action of the table."""
@@ -114,8 +118,8 @@ class Dispatcher:
 
     async def _serve(self) -> None:
         self._workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum)
-        engine = Engine(self._store, self.handlers(), self._settings, self._bus_answers)
-        cache = CacheParts(self._cache or NoCache(), self._settings)
+        engine = Engine(self._store, self.handlers(), self._settings, self._bus_answers, self._figures)
+        cache = CacheParts(self._cache or NoCache(), self._settings, self._figures)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._project(engine, cache))
             tasks.create_task(engine.serve())
@@ -129,6 +133,7 @@ class Dispatcher:
             tasks.create_task(self._read_advisories())
             for name, serve in self._background.items():
                 tasks.create_task(keep_running(name, serve))
+            tasks.create_task(self._tell(engine))
 
     async def _reconcile_patiently(self) -> None:
         while True:
@@ -161,13 +166,32 @@ class Dispatcher:
                         batch = await reader.batch(self._settings.batch_events, wait_s=READ_WAIT_S)
                         if not batch:
                             continue
-                        applied = await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
-                        cache.changed(event for _, event in applied)
-                        engine.applied(cursor, batch[-1].seq, cast("list[tuple[int, AnyEvent]]", applied))
+                        await self._write(batch, cursor, reader.epoch or "", engine, cache)
                         cursor = batch[-1].seq
             except Retryable as error:
                 log.warning("the bus is away: projection waits", extra={"error": str(error)})
                 await asyncio.sleep(RETRY_S)
+
+    async def _write(self, batch: list[Stored], after: int, epoch: str, engine: Engine, cache: CacheParts) -> None:
+        """Rows and cursor first; only what is committed is told to anybody."""
+        stored_s = self._figures.read(batch)
+        applied = await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
+        upto = batch[-1].seq
+        self._figures.committed(upto, stored_s)
+        cache.changed((event for _, event in applied), Position(epoch, upto), stored_s)
+        moments = dict(zip((raw.seq for raw in batch), stored_s, strict=True))
+        engine.applied(after, upto, cast("list[tuple[int, AnyEvent]]", applied), moments)
+
+    async def _tell(self, engine: Engine) -> None:
+        """Telemetry of our own: `tel.dispatcher.box`."""
+        told, quiet_s = self._figures.sample(engine.breakers()), TELL_ANYWAY_S
+        while True:
+            sample = self._figures.sample(engine.breakers())
+            if quiet_s >= TELL_ANYWAY_S or not same(sample, told):
+                self._bus.telemetry(TELEMETRY, IDENT, sample)
+                told, quiet_s = sample, 0.0
+            await asyncio.sleep(TELL_S)
+            quiet_s += TELL_S
 
     async def _read_advisories(self) -> None:
         """Commands that the server gave up on end their item, with a reason."""

@@ -12,6 +12,7 @@ from appliance.dispatcher.actions import Handler
 from appliance.dispatcher.service import Dispatcher
 from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.dispatcher.table import Action, Section
+from appliance.services.readers import Position
 from appliance.store.failures import FailedAction, failed_actions
 from appliance.store.queries import Store
 from appliance.store.writer import Writer
@@ -52,7 +53,7 @@ class RecordingCache:
     def forget(self) -> None:
         self.invalidated, self.warmed = set(), set()
 
-    async def invalidate(self, keys: Collection[Section]) -> None:
+    async def invalidate(self, keys: Collection[Section], position: Position | None = None) -> None:
         self._check()
         self.invalidated.update(keys)
         self.changed.set()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import pytest
 
 from appliance.dispatcher import engine
 from appliance.dispatcher.actions import DISCARD, REPLAY
+from appliance.dispatcher.figures import last_sample, told
 from appliance.dispatcher.health import measure
 from appliance.dispatcher.table import Action
 from appliance.intake import create_job
@@ -126,13 +128,31 @@ async def _given_up(nats: NatsBox, count: int) -> bool:
 async def test_a_replay_asked_for_while_the_dispatcher_is_away_is_done_when_it_is_back(nats: NatsBox) -> None:
     bus, fault = await nats.bus("supervisor"), Fault(8)
     async with dispatcher(nats, faults={"sweep_parts": fault}):
-        for _ in range(2):
+        for count in (1, 2):
             await bus.publish(cancelled())
-            await settled(nats, lambda: _given_up(nats, 1 if len(fault.runs) <= 4 else 2))
+            await settled(nats, partial(_given_up, nats, count))
     await bus.publish(UserAction(user="me", action=REPLAY, target="all"))
     async with dispatcher(nats) as running:
         await settled(nats, lambda: _none_failed(nats))
         assert sorted(action for _, action in running.ran) == ["replay_failed", "sweep_parts", "sweep_parts"]
+
+
+async def test_it_tells_what_it_counts_of_itself(nats: NatsBox) -> None:
+    bus, fault = await nats.bus("supervisor"), Fault(1)
+    async with bus.telemetry_feed("tel.dispatcher.box") as feed, dispatcher(nats, faults={"sweep_parts": fault}):
+        last = [await bus.publish(cancelled()) for _ in range(3)][-1]
+        async with asyncio.timeout(10):
+            while True:
+                assert await feed.next(5) is not None
+                sample = await last_sample(bus)
+                if sample is not None and (sample.seq, sample.actions["sweep_parts"].done) == (last, 3):
+                    break
+    assert (sample.events, sample.lag_events, sample.lag_s, sample.actions_open) == (3, 0, 0.0, 0)
+    sweeping = sample.actions["sweep_parts"]
+    assert (sweeping.running, sweeping.failed, sweeping.breaker) == (0, 1, "closed")
+    assert (sample.written.count, sample.invalidated.count, sample.acted.count) == (3, 3, 3)
+    assert sample.cache.invalidations >= 1
+    assert told(sample)["delays_ms"].keys() == {"written", "cache invalidated", "action begun"}
 
 
 async def test_what_is_discarded_is_not_tried_again(nats: NatsBox) -> None:

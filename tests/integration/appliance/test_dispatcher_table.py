@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 
 import msgspec
 
 from appliance.dispatcher.said import Announcer
 from appliance.dispatcher.schedule import CacheSchedule
-from appliance.dispatcher.table import SECTIONS, TABLE, rooms_of
+from appliance.dispatcher.table import SECTIONS, TABLE, Section, rooms_of
+from appliance.services.readers import Position
 from bus.events import (
     CLIP_STAGES,
     EVENT_TYPES,
@@ -143,10 +145,10 @@ async def test_a_burst_is_a_handful_of_invalidations(nats: NatsBox) -> None:
     calls = 0
 
     class Counting(RecordingCache):
-        async def invalidate(self, keys: object) -> None:
+        async def invalidate(self, keys: Collection[Section], position: Position | None = None) -> None:
             nonlocal calls
             calls += 1
-            await super().invalidate(keys)  # type: ignore[arg-type]
+            await super().invalidate(keys, position)
 
     cache, job = Counting(), new_id()
     for _ in range(300):  # before the dispatcher starts: it finds them all at once

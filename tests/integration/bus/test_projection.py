@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from pathlib import Path
 
 import pytest
 
+from bus import projection
 from bus.connection import Bus
 from bus.errors import Gap, NewEpoch
 from bus.events import UserAction
@@ -47,6 +49,42 @@ async def test_a_new_fact_wakes_the_reader(nats: NatsBox) -> None:
         [fact] = await waiting
         assert time.monotonic() - started < 1
         assert fact.seq == 1
+
+
+async def test_no_fact_is_slept_through(nats: NatsBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The net under the wake-up is taken away: whatever the moment of a publish, the reader is woken or reads it."""
+    monkeypatch.setattr(projection, "_CHECK_EVERY_S", 60.0)
+    bus, other = await nats.bus("dispatcher"), await nats.bus("web")
+    dice = random.Random(1)
+
+    async def publishing() -> None:
+        for _ in range(300):
+            await asyncio.sleep(dice.choice((0.0, 0.0, 0.001, 0.003)))
+            await publish(other, dice.choice((1, 1, 2)))
+
+    seen: list[int] = []
+    async with FactReader(bus, 0) as reader:
+        task = asyncio.create_task(publishing())
+        while not task.done() or len(seen) < (await bus.stream_state()).last_seq:
+            facts = await reader.batch(dice.choice((1, 2, 64)), wait_s=5)
+            assert facts or task.done(), "slept through a fact"
+            seen += [fact.seq for fact in facts]
+            await asyncio.sleep(dice.choice((0.0, 0.002)))
+        await task
+    assert seen == list(range(1, len(seen) + 1))
+    assert len(bus.client._subs) == 1, "only the inbox is left"
+
+
+async def test_the_largest_batch(nats: NatsBox) -> None:
+    bus = await nats.bus("dispatcher")
+    for _ in range(3):
+        await bus.commit([created(new_id()) for _ in range(500)])
+    seen = 0
+    async with FactReader(bus, 0) as reader:
+        while facts := await reader.batch(1024, wait_s=0):
+            seen += len(facts)
+            assert (facts[-1].seq, reader.position) == (seen, seen)
+    assert seen == 1500
 
 
 async def test_idle_position_moves_past_commands(nats: NatsBox) -> None:

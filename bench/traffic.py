@@ -1,0 +1,162 @@
+"""The traffic of the dispatcher's benchmarks: the lives of many jobs, as workers commit them, at a given rate.
+
+A job with three clips is 28 facts in 25 commits, 15 of them with commands: what stages really store (one atomic batch
+for "this is done, do the next"). One attempt in twenty is tried again, one clip in forty fails. Forty jobs are under
+way at a time, and the next commit is that of any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bus.commit import Outgoing, prepare, send
+from bus.connection import Bus
+from bus.events import CLIP_STAGES, JOB_STAGES, Command, Event
+from bus.ids import new_id
+from tests.unit.appliance import facts
+
+UNDER_WAY = 40
+CLIPS = 3
+IN_FLIGHT = 256
+ANSWER_S = 30.0
+Commit = list[Event | Command]
+
+
+class Sent(Struct, frozen=True):
+    """One commit that was acknowledged. Times in seconds since 1970."""
+
+    sent_s: float
+    acked_s: float
+    first_seq: int
+    ids: tuple[str | None, ...]
+    """Of its messages in order; None for a command."""
+
+    @property
+    def facts(self) -> list[tuple[int, str]]:
+        """Sequence and id of each fact."""
+        return [(seq, ident) for seq, ident in enumerate(self.ids, self.first_seq) if ident is not None]
+
+
+def life(job: str, rng: random.Random) -> Iterator[Commit]:
+    """All commits of one job, but the end, which is the dispatcher's to store."""
+    yield [facts.created(job), Command(stage="download", job=job)]
+    for number, stage in enumerate(JOB_STAGES):
+        yield [facts.started(job, stage)]
+        if rng.random() < 0.05:
+            yield [facts.retrying(job, stage, 1)]
+            yield [facts.started(job, stage, attempt=2)]
+        done: Commit = [facts.done(job, stage, clips=CLIPS)]
+        if number + 1 < len(JOB_STAGES):
+            done.append(Command(stage=JOB_STAGES[number + 1], job=job))
+        else:
+            for clip in range(1, CLIPS + 1):
+                done += [facts.planned(job, clip), Command(stage="faces", job=job, clip=clip)]
+        yield done
+    clips = {clip: iter(_clip(job, clip, rng)) for clip in range(1, CLIPS + 1)}
+    while clips:
+        clip = rng.choice(list(clips))
+        if (commit := next(clips[clip], None)) is None:
+            del clips[clip]
+        else:
+            yield commit
+
+
+def _clip(job: str, clip: int, rng: random.Random) -> Iterator[Commit]:
+    for number, stage in enumerate(CLIP_STAGES):
+        yield [facts.started(job, stage, clip)]
+        if rng.random() < 0.025 / len(CLIP_STAGES):
+            yield [facts.clip_failed(job, clip, stage)]
+            return
+        done: Commit = [facts.done(job, stage, clip)]
+        if number + 1 < len(CLIP_STAGES):
+            done.append(Command(stage=CLIP_STAGES[number + 1], job=job, clip=clip))
+        yield done
+
+
+def lives(rng: random.Random) -> Iterator[Commit]:
+    """Commits of `UNDER_WAY` jobs at a time, for ever, with the present as their time."""
+    jobs = [life(new_id(), rng) for _ in range(UNDER_WAY)]
+    while True:
+        n = rng.randrange(UNDER_WAY)
+        commit = next(jobs[n], None)
+        if commit is None:
+            jobs[n] = life(new_id(), rng)
+            continue
+        now = datetime.now(UTC)
+        yield [replace(message, ts=now) if isinstance(message, Event) else message for message in commit]
+
+
+def grouped(commits: Iterator[Commit], facts_each: int) -> Iterator[Commit]:
+    """Several commits as one, of at least `facts_each` facts."""
+    while True:
+        group: Commit = []
+        while count(group) < facts_each:
+            group += next(commits)
+        yield group
+
+
+def count(commit: Sequence[Event | Command]) -> int:
+    """How many facts it holds."""
+    return sum(1 for message in commit if isinstance(message, Event))
+
+
+class Publisher:
+    """Stores commits and keeps what was acknowledged in `sent`."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self.sent: list[Sent] = []
+        self.acked_facts = 0
+
+    async def paced(self, commits: Iterator[Commit], rate_per_s: float, seconds: float, rng: random.Random) -> None:
+        """Facts at `rate_per_s` for `seconds`, with the pauses of a Poisson process; ends when all are acknowledged.
+
+        With `IN_FLIGHT` commits unanswered it waits: what is sent late then is the stream's doing, and shows in the
+        rate that was reached.
+        """
+        slots = asyncio.Semaphore(IN_FLIGHT)
+        due = began = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            while due < began + seconds and time.monotonic() < began + 1.5 * seconds:
+                commit = next(commits)
+                due += rng.expovariate(rate_per_s) * count(commit)
+                if (early_s := due - time.monotonic()) > 0:
+                    await asyncio.sleep(early_s)
+                await slots.acquire()
+                tasks.create_task(self._store(commit, slots))
+
+    async def burst(self, commits: Iterator[Commit], facts_each: int, total: int) -> None:
+        """At least `total` facts as fast as they go, in batches of `facts_each`."""
+        batches, slots = grouped(commits, facts_each), asyncio.Semaphore(8)
+        left = total
+        async with asyncio.TaskGroup() as tasks:
+            while left > 0:
+                commit = next(batches)
+                left -= count(commit)
+                await slots.acquire()
+                tasks.create_task(self._store(commit, slots))
+
+    async def _store(self, commit: Commit, slots: asyncio.Semaphore) -> None:
+        try:
+            prepared: list[Outgoing] = prepare(commit, None)
+            sent_s = time.time()
+            ack = await send(self._bus.wire, prepared, None, ANSWER_S)
+            acked_s = time.time()
+            first = ack.seq - len(commit) + 1
+            ids = tuple(message.id if isinstance(message, Event) else None for message in commit)
+            self.sent.append(Sent(sent_s, acked_s, first, ids))
+            self.acked_facts += count(commit)
+        finally:
+            slots.release()
+
+
+def last_fact(sent: Sequence[Sent]) -> int:
+    """The highest sequence of a fact."""
+    return max((seq for one in sent for seq, _ in one.facts), default=0)
