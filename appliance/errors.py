@@ -14,6 +14,10 @@ ApplianceError             1
 ├── AccountRefused         2  a user, password, role or token cannot be made or changed so
 ├── StoreDamaged           1  a database cannot be read: rebuild it
 ├── SourceUnavailable      1  the database or the bus did not answer in time
+├── BackupError            1  a backup cannot be written or put back
+│   ├── BackupRefused      2  not there, or not from there
+│   ├── BackupDamaged      1  a backup is not what was written
+│   └── RestoreUnfinished  1  a restore was cut short: run it again
 ├── CacheUnavailable       1  the cache is away or off: compute instead
 └── ModelError             1
     ├── UnknownModel       2  no such model name
@@ -107,6 +111,24 @@ class AccountRefused(ApplianceError):
 
 class StoreDamaged(ApplianceError):
     """A database file cannot be read. `appliance rebuild` makes it anew from the stream."""
+
+
+class BackupError(ApplianceError):
+    """A backup cannot be written or put back."""
+
+
+class BackupRefused(BackupError):
+    """A backup cannot be written to, or put back into, the place that was named."""
+
+    exit_code = 2
+
+
+class BackupDamaged(BackupError):
+    """A backup file is not what was written: damaged, cut short, or none of ours."""
+
+
+class RestoreUnfinished(BackupError):
+    """A restore into this data folder was cut short; until it is run again the folder is no box."""
 
 
 class ModelError(ApplianceError):

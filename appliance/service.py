@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,17 @@ async def until_stopped(work: Awaitable[None], stopping: asyncio.Event, status: 
         for task in (working, waiting, alive):
             task.cancel()
         await asyncio.gather(working, waiting, alive, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def signs_of_life(status: StatusPipe) -> AsyncIterator[None]:
+    """Tells the parent all the while that this process is well: for what takes long before it is ready."""
+    alive = asyncio.ensure_future(_signs_of_life(status))
+    try:
+        yield
+    finally:
+        alive.cancel()
+        await asyncio.gather(alive, return_exceptions=True)
 
 
 async def _signs_of_life(status: StatusPipe) -> None:

@@ -38,6 +38,8 @@ COMMANDS = {
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
     "doctor": "appliance.cli.doctor:doctor",
+    "backup": "appliance.cli.backup:backup",
+    "restore": "appliance.cli.backup:restore",
     "rebuild": "appliance.cli.rebuild:rebuild",
 }
 """Command name to `module:attribute`, in the order in which help lists them."""

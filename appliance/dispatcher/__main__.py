@@ -10,7 +10,7 @@ from appliance.control.keeper import Keeper
 from appliance.dispatcher.said import SOURCE, Announcer
 from appliance.dispatcher.service import Dispatcher
 from appliance.parent import Status, StatusPipe
-from appliance.service import run_service, until_stopped
+from appliance.service import run_service, signs_of_life, until_stopped
 from appliance.ssot.opening import open_ssot
 from appliance.storage.admission import Admission
 from appliance.store.writer import Writer
@@ -22,6 +22,11 @@ from bus.streams import DAY_S
 
 
 async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
+    async with signs_of_life(status):  # an upgrade of the tables, or a restored box's facts, may take minutes
+        await _serve(config, status, stopping)
+
+
+async def _serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
     store = await Writer.open(config.data_dir / "appliance.db")
     try:
         async with await Bus.connect(credentials(config.data_dir, "dispatcher")) as bus:

@@ -18,6 +18,8 @@ from appliance.store.schema import SCHEMA, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 BUSY_TIMEOUT_MS = 5000
+WRITER_BUSY_TIMEOUT_MS = 60_000
+"""The writer has patience: with a rollback journal a backup in progress keeps it waiting."""
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -41,12 +43,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     `StoreDamaged` when the file is not a sound database, or one of a newer program.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         mode = journal_mode()
         connection.execute(f"PRAGMA journal_mode={mode}")
         connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
-        _guard(connection)
+        _guard(connection, WRITER_BUSY_TIMEOUT_MS)
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if sound != "ok":
             raise StoreDamaged(f"{path} is damaged ({sound}): run `appliance rebuild --from stream`")
@@ -88,6 +90,6 @@ def open_reader(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connec
     return connection
 
 
-def _guard(connection: sqlite3.Connection) -> None:
-    for pragma in ("foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", f"busy_timeout={BUSY_TIMEOUT_MS}"):
+def _guard(connection: sqlite3.Connection, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
+    for pragma in ("foreign_keys=ON", "trusted_schema=OFF", "cell_size_check=ON", f"busy_timeout={busy_timeout_ms}"):
         connection.execute(f"PRAGMA {pragma}")

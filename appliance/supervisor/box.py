@@ -58,11 +58,11 @@ class Box:
 
     async def start(self) -> None:
         """Bring everything up. On an error everything that was started is ended again and the error raised."""
-        for folder in ("run", "input", "jobs", "output"):
-            (self._data_dir / folder).mkdir(parents=True, exist_ok=True)
-        self._config.logs_dir.mkdir(parents=True, exist_ok=True)
         self._lock = lock_box(self._data_dir)
         try:
+            for folder in ("run", "input", "jobs", "output"):
+                (self._data_dir / folder).mkdir(parents=True, exist_ok=True)
+            self._config.logs_dir.mkdir(parents=True, exist_ok=True)
             await self._start()
         except BaseException:
             await self.stop(grace_s=0.0)

@@ -12,9 +12,11 @@ import os
 import time
 from pathlib import Path
 
-from appliance.errors import BoxAlreadyRunning, ProcessFailed
+from appliance.errors import BoxAlreadyRunning, ProcessFailed, RestoreUnfinished
 
 _POLL_S = 0.05
+RESTORING = ".restoring"
+"""Folder inside a data folder whose restore has not been finished."""
 
 
 def try_lock(path: Path) -> int | None:
@@ -40,7 +42,7 @@ async def wait_for_lock(path: Path, timeout_s: float) -> int:
 
 
 def lock_box(data_dir: Path) -> int:
-    """The supervisor's own lock. Raises `BoxAlreadyRunning` naming the process that holds it."""
+    """The supervisor's own lock. Raises `BoxAlreadyRunning` naming the process that holds it, `RestoreUnfinished`."""
     path = data_dir / "run" / "supervisor.lock"
     fd = try_lock(path)
     if fd is None:
@@ -48,6 +50,9 @@ def lock_box(data_dir: Path) -> int:
             f"a box runs on {data_dir} already (process {path.read_text().strip() or 'unknown'}): "
             "use `appliance status`, or `appliance down` to end it"
         )
+    if (data_dir / RESTORING).exists():
+        os.close(fd)
+        raise RestoreUnfinished(f"a restore into {data_dir} was cut short: run the same `appliance restore` again")
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
     return fd

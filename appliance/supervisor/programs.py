@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,9 @@ from bus.server import ServerSpec
 
 CONFIG_VARIABLE = "APPLIANCE_RESOLVED_CONFIG"
 """The supervisor's configuration as JSON: its children use exactly the same one, whatever files change meanwhile."""
+PREPARE_S = 3600.0
+"""In which the dispatcher must have made tables and stream agree: minutes for each million facts, giving signs of life
+meanwhile."""
 CACHE_MAX_MEMORY = "64mb"
 _CACHE_READY_POLL_S = 0.05
 
@@ -26,7 +30,8 @@ def bus_program(server: ServerSpec, ready: Callable[[], Awaitable[None]]) -> Chi
 
 
 def dispatcher_program(config: Config) -> ChildSpec:
-    return _python(config, "dispatcher", ["-m", "appliance.dispatcher"])
+    spec = _python(config, "dispatcher", ["-m", "appliance.dispatcher"])
+    return replace(spec, start_timeout_s=max(PREPARE_S, spec.start_timeout_s))
 
 
 def monitor_program(config: Config) -> ChildSpec | None:
