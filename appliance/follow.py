@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from appliance.progress import JobView
-from appliance.worker.loop import JobProgress
+from appliance.worker.report import JobProgress
 from bus.connection import Bus
 from bus.errors import UndecodableEvent
 from bus.subjects import item_filter

@@ -17,6 +17,8 @@ from bus.events import StageName
 
 STATUS_FD_VARIABLE = "APPLIANCE_STATUS_FD"
 PARENT_PID_VARIABLE = "APPLIANCE_PARENT_PID"
+RETIRE = signal.SIGUSR1
+"""To a worker: finish what you have, take nothing new, and leave with status 0."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -21,9 +21,12 @@ from appliance.monitor.settings import Hardware
 from appliance.storage.settings import Admission, Retention
 from appliance.storage.settings import contradictions as storage_contradictions
 from appliance.watch.settings import Input
+from bus.events import CLIP_STAGES, STAGES, StageName
 from stages import crop, cut, download, faces, moments, transcribe
 
 GIB = 1024**3
+DEFAULT_MAX_CLIP = 2
+DEFAULT_MAX_JOB = 1
 
 
 class Bus(Struct, frozen=True, kw_only=True):
@@ -65,6 +68,14 @@ class StageWorkers(Struct, frozen=True, kw_only=True):
     """The workers of one stage and the bounds of one attempt."""
 
     min: Annotated[int, Meta(ge=0, le=64, description="Workers kept running. 0: this box runs none of this stage.")] = 1
+    max: Annotated[
+        Annotated[int, Meta(ge=1, le=64)] | None,
+        Meta(
+            description="Most workers; started one by one while tasks wait and processors, memory and graphics memory "
+            "allow, ended when they have nothing to do. null: 2 for faces, crop and cut, 1 for the others, and never "
+            "fewer than min.",
+        ),
+    ] = None
     timeout_s: Annotated[
         float, Meta(ge=1, le=86400, description="Seconds an attempt may take, plus timeout_factor for its media.")
     ] = 120.0
@@ -100,6 +111,13 @@ class Workers(Struct, frozen=True, kw_only=True):
     faces: StageWorkers = StageWorkers(timeout_factor=40.0)
     crop: StageWorkers = StageWorkers(timeout_factor=20.0)
     cut: StageWorkers = StageWorkers(timeout_factor=60.0)
+
+    def bounds(self, stage: StageName) -> tuple[int, int]:
+        """Fewest and most workers of `stage`. None at all when `min` is 0."""
+        wanted: StageWorkers = getattr(self, stage)
+        usual = DEFAULT_MAX_CLIP if stage in CLIP_STAGES else DEFAULT_MAX_JOB
+        most = usual if wanted.max is None else wanted.max
+        return (wanted.min, max(wanted.min, most)) if wanted.min else (0, 0)
 
 
 class Stages(Struct, frozen=True, kw_only=True):
@@ -225,5 +243,9 @@ def contradictions(config: Config) -> list[tuple[str, str]]:
             other = name.replace("warning", "critical")
             found.append((f"dispatcher.{name}", f"{warning:g} is more than dispatcher.{other}, {critical:g}"))
     found += storage_contradictions(config.admission)
+    for stage in STAGES:
+        workers: StageWorkers = getattr(config.workers, stage)
+        if workers.max is not None and workers.max < workers.min:
+            found.append((f"workers.{stage}.max", f"{workers.max} is less than workers.{stage}.min, {workers.min}"))
     found += [(f"alerts.rules.{rule}", wrong) for rule, wrong in rule_problems(config.alerts.rules)]
     return found

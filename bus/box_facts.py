@@ -149,6 +149,8 @@ class ServiceDown(Event, tag="service:down", frozen=True, kw_only=True):
     service: str
     reason: str
     restarts: int
+    on_purpose: bool = False
+    """Nobody wants it any more (fewer workers, another configuration): that it is not there is no fault."""
 
 
 class ServiceUp(Event, tag="service:up", frozen=True, kw_only=True):

@@ -56,7 +56,7 @@ def notice(event: AnyEvent, settings: Notify) -> Notice | None:
             what = f"job {event.job}" + ("" if event.clip is None else f" clip {event.clip}")
             text = f"{what} failed at {event.stage}: {event.error}"
             return Notice(noun="failure", group=f"{event.stage} {event.code}", severity="warning", text=text)
-        case ServiceDown():
+        case ServiceDown(on_purpose=False):
             text = f"{event.service} ended: {event.reason} (restart {event.restarts})"
             return Notice(noun="failure", group=f"service {event.service}", severity="warning", text=text)
         case _:

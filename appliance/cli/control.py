@@ -146,8 +146,12 @@ async def _wait(session: Session, name: str, timeout_s: float | None) -> bool:
     said = ""
     try:
         async with asyncio.timeout(timeout_s), await connect(session.config) as bus:
-            async for left in draining(bus, session.config.data_dir / "appliance.db", targets_of(name)):
-                busy = ", ".join(f"{row.target} {row.in_work}" for row in left if row.in_work)
+            async for left in draining(bus, session.config.data_dir, targets_of(name)):
+                busy = ", ".join(
+                    f"{row.target} {row.in_work}" if row.in_work else f"{row.target}: its workers leave"
+                    for row in left
+                    if row.in_work or row.workers
+                )
                 if busy != said and busy:
                     click.echo(f"still in work: {busy}", err=True)
                 said = busy

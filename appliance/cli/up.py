@@ -175,7 +175,9 @@ async def _status(config: Config) -> dict[str, Any]:
     services, jobs = await asyncio.to_thread(stored)
     reasons = [f"{s.service} is down since {s.since}: {s.reason}" for s in services if s.state == "down"]
     reporting = {worker.stage for worker in workers}
-    silent = [stage for stage in depths if getattr(config.workers, stage).min and stage not in reporting]
+    drained = {hold.target for hold in holds if hold.mode == "drain"}
+    wanted = [stage for stage in depths if getattr(config.workers, stage).min and stage not in drained]
+    silent = [stage for stage in wanted if stage not in reporting]
     reasons += [f"no {stage} worker reports" for stage in silent]
     reasons += dispatcher.reasons
     return {

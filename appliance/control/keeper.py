@@ -9,7 +9,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from appliance.control.holds import Hold
+from appliance.control.holds import Hold, Mode, Target
 from appliance.control.ledger import Ledger, last_words, say_again, say_over
 from bus.connection import Bus, StreamState
 from bus.errors import Retryable
@@ -30,11 +30,17 @@ class Keeper:
         self._by = by
         self._max_age_s = max_age_s
         self._max_bytes = max_bytes
+        self._ledger: Ledger | None = None
+
+    def mode(self, target: Target) -> Mode:
+        """The target's mode as last known; `run` until the ledger was read."""
+        return "run" if self._ledger is None else self._ledger.mode(target)
 
     async def serve(self) -> None:
         while True:
             try:
                 async with Ledger(self._bus) as ledger:
+                    self._ledger = ledger
                     while True:
                         await self.keep()
                         await ledger.changed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
@@ -31,10 +31,13 @@ class Missing:
         self._since: dict[StageName, float] = {}
         self._said: dict[StageName, bool] = {}
 
-    def look(self, have: Mapping[StageName, int], now: float) -> list[Change]:
-        """`now`: seconds of a monotonic clock."""
+    def look(
+        self, have: Mapping[StageName, int], now: float, drained: Collection[StageName] = frozenset()
+    ) -> list[Change]:
+        """`now`: seconds of a monotonic clock. `drained`: stages that are to have no workers at the moment."""
         changes = []
-        for stage, want in self._minimum.items():
+        for stage, minimum in self._minimum.items():
+            want = 0 if stage in drained else minimum
             count = have.get(stage, 0)
             if count >= want:
                 self._since.pop(stage, None)

@@ -83,7 +83,7 @@ class Dispatcher:
             bus, by=SOURCE, max_age_s=DEFAULTS.events_max_age_s, max_bytes=DEFAULTS.events_max_bytes
         )
         self._background = background or {}
-        self._workers = WorkerWatch(bus, store, settings, self._minimum)
+        self._workers = WorkerWatch(bus, store, settings, self._minimum, self._keeper.mode)
         self._figures = Figures()
 
     def handlers(self) -> Mapping[Action, Handler]:
@@ -117,7 +117,7 @@ class Dispatcher:
                     after = batch[-1].seq
 
     async def _serve(self) -> None:
-        self._workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum)
+        self._workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum, self._keeper.mode)
         engine = Engine(self._store, self.handlers(), self._settings, self._bus_answers, self._figures)
         cache = CacheParts(self._cache or NoCache(), self._settings, self._figures)
         async with asyncio.TaskGroup() as tasks:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from appliance.control.holds import Mode
 from appliance.dispatcher.missing import Missing
 from appliance.dispatcher.said import SOURCE, last_said, say_alert
 from bus.commit import Expect
@@ -36,15 +38,23 @@ ONLINE = "SELECT worker, stage FROM workers WHERE state = 'online'"
 
 
 class WorkerWatch:
-    """`serve` runs until cancelled; `check` is the action of the event table."""
+    """`serve` runs until cancelled; `check` is the action of the event table. `mode`: the ledger's, of a stage."""
 
-    def __init__(self, bus: Bus, store: Writer, settings: Settings, minimum: dict[StageName, int]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        store: Writer,
+        settings: Settings,
+        minimum: dict[StageName, int],
+        mode: Callable[[StageName], Mode],
+    ) -> None:
         self._bus = bus
         self._store = store
         self._settings = settings
         self._registry = Registry(bus)
         self._present: dict[str, tuple[WorkerState, float]] = {}
         self._missing = Missing(minimum, settings.workers_missing_s)
+        self._mode = mode
         self._settled = False
 
     async def serve(self) -> None:
@@ -62,7 +72,8 @@ class WorkerWatch:
         if not self._settled:
             return
         have = Counter(state.stage for state, _ in self._present.values())
-        for change in self._missing.look(have, asyncio.get_running_loop().time()):
+        drained = [stage for stage in STAGES if self._mode(stage) == "drain"]
+        for change in self._missing.look(have, asyncio.get_running_loop().time(), drained):
             alert = f"workers-{change.stage}"
             fact: AlertRaised | AlertCleared
             if change.short:

@@ -124,8 +124,12 @@ class DataManager:
     async def workers(self, now: datetime) -> Workers:
         """Raises `SourceUnavailable`."""
         bus = self._bus_or_raise()
-        offline, states = await asyncio.gather(self._readers.run(workers.gone), self._ask(Registry(bus).all()))
-        return workers.workers(states, offline, now, wanted=self._wanted, stall_s=self._stall_s)
+        (offline, standing), states = await asyncio.gather(
+            self._readers.run(lambda db: (workers.gone(db), holds(db, now))), self._ask(Registry(bus).all())
+        )
+        drained = {row.target for row in standing if row.mode == "drain"}
+        wanted = {stage: 0 if stage in drained else least for stage, least in self._wanted.items()}
+        return workers.workers(states, offline, now, wanted=wanted, stall_s=self._stall_s)
 
     async def _fetch(self, name: str, now: datetime, shared: _Shared) -> Fetched:
         if (query := STORED.get(name)) is not None:

@@ -50,7 +50,7 @@ class StageWorkers(Struct, frozen=True, kw_only=True):
     working: int
     stuck: int
     min: int
-    """How many the configuration wants at least."""
+    """How many are wanted at least: the configuration's minimum, none while the stage is drained."""
 
 
 class Workers(Struct, frozen=True, kw_only=True):

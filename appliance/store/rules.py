@@ -303,6 +303,9 @@ def _service_up(db: sqlite3.Connection, seq: int, e: ServiceUp) -> None:
 
 
 def _service_down(db: sqlite3.Connection, seq: int, e: ServiceDown) -> None:
+    if e.on_purpose:
+        db.execute("DELETE FROM services WHERE service = ?", (e.service,))
+        return
     db.execute(
         "INSERT INTO services VALUES (?, 'down', ?, NULL, ?, ?) ON CONFLICT (service) DO UPDATE SET"
         " state = 'down', since = excluded.since, pid = NULL, reason = excluded.reason, restarts = excluded.restarts",

@@ -15,9 +15,11 @@ from contextlib import suppress
 
 from appliance import lifecycle
 from appliance.config import Config
+from appliance.dispatcher.said import last_said
 from appliance.lifecycle import Attempt, Failure
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
 from appliance.supervisor.lock import lock_box, wait_for_lock
+from appliance.supervisor.pool import Pool
 from appliance.supervisor.programs import (
     bus_program,
     cache_program,
@@ -26,11 +28,13 @@ from appliance.supervisor.programs import (
     web_program,
     worker_program,
 )
+from appliance.supervisor.staffing import Staffing
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import BusError, Permanent, Retryable, Stale
-from bus.events import STAGES, Event, ServiceDown, ServiceUp, StageStarted, WorkerOffline
+from bus.events import STAGES, Event, ServiceDown, ServiceUp, StageName, StageStarted, WorkerOffline
 from bus.provision import provision
+from bus.registry import Registry
 from bus.selftest import self_test
 from bus.server import ServerSpec, credentials, prepare, remove_endpoint, wait_ready, write_endpoint
 from bus.streams import DAY_S, Limits
@@ -49,12 +53,14 @@ class Box:
         self._config = config
         self._port = (config.bus.port or -1) if port is None else port
         self._data_dir = config.data_dir
-        self._children: dict[str, Child] = {}
+        self._services: dict[str, Child] = {}
+        self._pools: dict[StageName, Pool] = {}
         self._bus: Bus | None = None
         self._server: ServerSpec | None = None
         self._lock: int | None = None
         self._unsaid: asyncio.Queue[Event | Death] = asyncio.Queue(MAX_UNSAID)
         self._reporter: asyncio.Task[None] | None = None
+        self._staffing: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Bring everything up. On an error everything that was started is ended again and the error raised."""
@@ -79,18 +85,38 @@ class Box:
         assert self._bus is not None
         self._reporter = asyncio.create_task(self._report())
         await self._add(dispatcher_program(self._config))
-        specs = [worker_program(self._config, stage, n) for stage in STAGES for n in range(self._workers(stage))]
+        bounds = {stage: self._config.workers.bounds(stage) for stage in STAGES}
+        self._pools = {stage: self._pool(stage, most) for stage, (_, most) in bounds.items()}
+        staffing = Staffing(self._bus, self._pools, bounds)
         others = [cache_program(self._config), monitor_program(self._config), web_program(self._config)]
-        specs += [spec for spec in others if spec is not None]
-        await asyncio.gather(*(self._add(spec) for spec in specs))
+        specs = [spec for spec in others if spec is not None]
+        await asyncio.gather(staffing.start(), *(self._add(spec) for spec in specs))
+        await self._forget_services(self._bus)
+        self._staffing = asyncio.create_task(staffing.serve())
 
-    def _workers(self, stage: str) -> int:
-        count: int = getattr(self._config.workers, stage).min
-        return count
+    def _pool(self, stage: StageName, most: int) -> Pool:
+        return Pool(
+            stage,
+            most=most,
+            hire=lambda number: self._child(worker_program(self._config, stage, number)),
+            on_left=self._on_left,
+        )
+
+    async def _forget_services(self, bus: Bus) -> None:
+        """What an earlier life of the box ran and this one does not is neither up nor down."""
+        facts = [stored.event for stored in await last_said(bus, "evt.service.*.*")]
+        said = {fact.service: fact for fact in facts if isinstance(fact, ServiceUp | ServiceDown)}
+        for service, last in said.items():
+            if service not in self.processes() and not (isinstance(last, ServiceDown) and last.on_purpose):
+                self._on_left(service, 0)
 
     async def _add(self, spec: ChildSpec) -> None:
+        child = self._services[spec.name] = self._child(spec)
+        await child.start()
+
+    def _child(self, spec: ChildSpec) -> Child:
         settings = self._config.supervisor
-        child = Child(
+        return Child(
             spec,
             run_dir=self._data_dir / "run",
             log_dir=self._config.logs_dir,
@@ -98,23 +124,19 @@ class Box:
             on_ready=self._on_ready,
             on_death=self._on_death,
         )
-        self._children[spec.name] = child
-        await child.start()
 
     async def stop(self, grace_s: float | None = None) -> None:
         """End everything: workers first, the bus last. What is still there after the grace period is killed."""
         grace = self._config.supervisor.stop_grace_s if grace_s is None else grace_s
-        first = [child for name, child in self._children.items() if name not in ("dispatcher", "bus")]
-        await asyncio.gather(*(child.stop(grace) for child in first))
-        if self._reporter is not None:
-            self._reporter.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reporter
+        await _end(self._staffing)
+        first = [child for name, child in self._services.items() if name not in ("dispatcher", "bus")]
+        await asyncio.gather(*(one.stop(grace) for one in first), *(one.stop(grace) for one in self._pools.values()))
+        await _end(self._reporter)
         for name in ("dispatcher", "bus"):
             if name == "bus" and self._bus is not None:
                 await self._bus.close()
-            if name in self._children:
-                await self._children[name].stop(grace)
+            if name in self._services:
+                await self._services[name].stop(grace)
         if self._lock is not None:
             remove_endpoint(self._data_dir)
             os.close(self._lock)
@@ -122,12 +144,15 @@ class Box:
 
     def processes(self) -> dict[str, int | None]:
         """Name and process id of everything that is kept alive."""
-        return {name: child.pid for name, child in self._children.items()}
+        workers = [child for pool in self._pools.values() for child in pool.children]
+        return {child.spec.name: child.pid for child in (*self._services.values(), *workers)}
 
     def kill(self) -> None:
         """The second signal: end everything now."""
-        for child in self._children.values():
+        for child in self._services.values():
             child.kill()
+        for pool in self._pools.values():
+            pool.kill()
 
     async def _bus_ready(self) -> None:
         """After each start of nats-server: same port, so clients come back by themselves."""
@@ -151,6 +176,10 @@ class Box:
             self._say(offline)
         self._say(ServiceDown(source=SOURCE, service=death.name, reason=death.reason, restarts=death.restarts))
 
+    def _on_left(self, name: str, restarts: int) -> None:
+        reason = "not wanted any more"
+        self._say(ServiceDown(source=SOURCE, service=name, reason=reason, restarts=restarts, on_purpose=True))
+
     def _say(self, news: Event | Death) -> None:
         if self._unsaid.full():
             self._unsaid.get_nowait()
@@ -165,6 +194,8 @@ class Box:
                 try:
                     if isinstance(news, Death):
                         await self._end_attempt(self._bus, news)
+                    elif isinstance(news, WorkerOffline):
+                        await _say_offline(self._bus, news)
                     else:
                         await self._bus.publish(news)
                     break
@@ -185,12 +216,28 @@ class Box:
         attempt = Attempt(
             stage=held.stage, job=held.job, clip=held.clip, attempt=last.event.attempt, worker=held.worker
         )
-        failure = Failure(error=f"the {held.stage} worker was {death.reason}", code="worker-lost")
+        failure = Failure(error=f"the {held.stage} worker is gone: {death.reason}", code="worker-lost")
         with suppress(Stale):
             await bus.commit(
                 lifecycle.on_failed(attempt, failure, self._config.retry),
                 Expect(item_filter(held.job, held.clip), last.seq),
             )
+
+
+async def _say_offline(bus: Bus, fact: WorkerOffline) -> None:
+    """Unless the log says so already; and out of the registry, which would have it there until its entry expires."""
+    said = await bus.last_facts(f"evt.worker.*.{fact.worker}")
+    if said and not isinstance(said[-1].event, WorkerOffline):
+        with suppress(Stale):
+            await bus.commit([fact], Expect(f"evt.worker.*.{fact.worker}", said[-1].seq))
+    await Registry(bus).remove(fact.worker)
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def bus_limits(config: Config) -> Limits:

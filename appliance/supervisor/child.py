@@ -16,13 +16,15 @@ from pathlib import Path
 import msgspec
 
 from appliance.errors import ProcessFailed
-from appliance.parent import PARENT_PID_VARIABLE, STATUS_FD_VARIABLE, Status, set_parent_death_signal
+from appliance.parent import PARENT_PID_VARIABLE, RETIRE, STATUS_FD_VARIABLE, Status, set_parent_death_signal
 from appliance.supervisor.lock import wait_for_lock
 
 log = logging.getLogger(__name__)
 HEALTHY_AFTER_S = 60.0
 """A process that lived this long starts again without delay growth."""
 LAST_WORDS_S = 1.0
+LEFT = ("left", f"killed by {RETIRE.name}")
+"""How a retired process ends well; the signal itself ends one that was not yet ready to hear it."""
 MAX_STATUS_LINE_BYTES = 64 * 1024
 
 
@@ -95,18 +97,26 @@ class Child:
         self._on_death = on_death
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._retiring = asyncio.Event()
+        self._heard_at = time.monotonic()
+        self._killed_because: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_ready = asyncio.Event()
 
     async def start(self) -> None:
-        """Start and wait until it is ready the first time. Raises `ProcessFailed` when it is not in time."""
+        """Start and wait until it is ready the first time. Raises `ProcessFailed` when it is not in time.
+
+        One that was retired before is not started.
+        """
+        if self._retiring.is_set():
+            return
         self._task = asyncio.create_task(self._keep_alive(), name=f"supervise {self.spec.name}")
         ready = asyncio.create_task(self._is_ready.wait())
         await asyncio.wait([ready, self._task], timeout=self.spec.start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
         ready.cancel()
         if self._task.done():
             await self._task
-        if not self._is_ready.is_set():
+        if not self._is_ready.is_set() and not self._retiring.is_set():
             raise ProcessFailed(
                 f"{self.spec.name} was not ready after {self.spec.start_timeout_s:.0f} s: "
                 f"read {self._log_dir / (self.spec.name + '.log')}"
@@ -130,8 +140,26 @@ class Child:
         if process is not None and process.returncode is None:
             await process.wait()
 
-    def kill(self) -> None:
-        """End it now, with all it started."""
+    def retire(self) -> None:
+        """Ask it to finish what it has and leave; it is not started again. `gone` waits for that."""
+        self._retiring.set()
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(RETIRE)
+
+    async def gone(self) -> None:
+        """Waits until a retired process has left and will not come back."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since it gave a sign of life."""
+        return time.monotonic() - self._heard_at
+
+    def kill(self, reason: str | None = None) -> None:
+        """End it now, with all it started. `reason`: why, in place of the signal."""
+        self._killed_because = reason
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -139,10 +167,14 @@ class Child:
     async def _keep_alive(self) -> None:
         deaths = 0
         while True:
-            await asyncio.sleep(self._restart.wait_s(deaths))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._restart.wait_s(deaths)):
+                    await self._retiring.wait()
+            if self._retiring.is_set():
+                return
             started = time.monotonic()
             reason = await self._run_once()
-            if self._stopping:
+            if self._stopping or (self._retiring.is_set() and reason in LEFT):
                 return
             deaths = 1 if time.monotonic() - started > HEALTHY_AFTER_S else deaths + 1
             self.restarts += 1
@@ -152,7 +184,7 @@ class Child:
     async def _run_once(self) -> str:
         """One life of the process; returns why it ended."""
         spec = self.spec
-        self.status = Status()
+        self.status, self._killed_because = Status(), None
         lock = await wait_for_lock(self._run_dir / f"{spec.name}.lock", spec.start_timeout_s)
         read_fd, write_fd = os.pipe()
         environment = {**os.environ, **spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
@@ -161,7 +193,7 @@ class Child:
             inherited.append(write_fd)
             environment[STATUS_FD_VARIABLE] = str(write_fd)
         try:
-            with (self._log_dir / f"{spec.name}.log").open("ab") as output:
+            with await asyncio.to_thread((self._log_dir / f"{spec.name}.log").open, "ab") as output:
                 process = await asyncio.create_subprocess_exec(
                     *spec.argv,
                     stdin=asyncio.subprocess.DEVNULL,
@@ -175,10 +207,16 @@ class Child:
         except OSError as error:
             os.close(read_fd)
             return f"cannot be started: {error}"
+        except BaseException:
+            os.close(read_fd)
+            raise
         finally:
             os.close(lock)
             os.close(write_fd)
         self._process, self.pid = process, process.pid
+        self._heard_at = time.monotonic()
+        if self._retiring.is_set():  # asked while it was being started
+            self.retire()
         watching = asyncio.create_task(self._watch(read_fd, process))
         try:
             status = await process.wait()
@@ -199,8 +237,10 @@ class Child:
             os.killpg(pid, signal.SIGKILL)
 
     def _end_reason(self, status: int) -> str:
+        if status == 0 and self._retiring.is_set():
+            return LEFT[0]
         if status < 0:
-            return f"killed by {signal.Signals(-status).name}"
+            return self._killed_because or f"killed by {signal.Signals(-status).name}"
         return f"ended with status {status}, see {self._log_dir / (self.spec.name + '.log')}"
 
     async def _watch(self, read_fd: int, process: asyncio.subprocess.Process) -> None:
@@ -228,6 +268,7 @@ class Child:
 
     async def _heard(self, status: Status, pid: int) -> None:
         self.status = status
+        self._heard_at = time.monotonic()
         if status.ready:
             self._is_ready.set()
             await self._on_ready(self.spec.name, pid)

@@ -34,11 +34,26 @@ def try_lock(path: Path) -> int | None:
 async def wait_for_lock(path: Path, timeout_s: float) -> int:
     """As `try_lock`, waiting for the holder to end. Raises `ProcessFailed` when it does not in time."""
     deadline = time.monotonic() + timeout_s
-    while (fd := try_lock(path)) is None:
+    while (fd := await _try_lock(path)) is None:
         if time.monotonic() > deadline:
             raise ProcessFailed(f"another process holds {path} for more than {timeout_s:.0f} s: end it first")
         await asyncio.sleep(_POLL_S)  # a lock has no event to wait for without blocking a thread
     return fd
+
+
+async def _try_lock(path: Path) -> int | None:
+    """`try_lock` on a thread. A lock that is got after the caller was cancelled is given back."""
+    trying = asyncio.ensure_future(asyncio.to_thread(try_lock, path))
+    try:
+        return await asyncio.shield(trying)
+    except asyncio.CancelledError:
+        trying.add_done_callback(_give_back)
+        raise
+
+
+def _give_back(trying: asyncio.Future[int | None]) -> None:
+    if not trying.cancelled() and trying.exception() is None and (fd := trying.result()) is not None:
+        os.close(fd)
 
 
 def lock_box(data_dir: Path) -> int:

@@ -45,7 +45,8 @@ def web_program(config: Config) -> ChildSpec | None:
 
 
 def worker_program(config: Config, stage: StageName, number: int) -> ChildSpec:
-    return _python(config, f"{stage}-{number + 1}", ["-m", "appliance.worker", stage])
+    """Worker `number` of the stage, from 1."""
+    return _python(config, f"{stage}-{number}", ["-m", "appliance.worker", stage])
 
 
 def cache_program(config: Config) -> ChildSpec | None:

@@ -9,7 +9,7 @@ import msgspec
 
 from appliance.config import Config
 from appliance.control.ledger import Ledger
-from appliance.parent import StatusPipe
+from appliance.parent import RETIRE, StatusPipe
 from appliance.service import run_service
 from appliance.worker.loop import Worker, WorkerSettings
 from bus.connection import Bus
@@ -38,6 +38,7 @@ def main(stage: StageName) -> None:
     async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
         async with await Bus.connect(credentials(config.data_dir, "worker")) as bus, Ledger(bus) as ledger:
             worker = Worker(worker_settings(config, stage), bus, status, ledger)
+            asyncio.get_running_loop().add_signal_handler(RETIRE, worker.retire)
 
             async def stop() -> None:
                 await stopping.wait()

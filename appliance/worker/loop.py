@@ -12,37 +12,44 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from appliance import __version__, lifecycle
+from appliance import lifecycle
 from appliance.control.ledger import Ledger
 from appliance.joblog import note
 from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure
-from appliance.parent import Status, StatusPipe
+from appliance.parent import StatusPipe
 from appliance.settings import Retry
 from appliance.worker.protocol import StageRequest
+from appliance.worker.report import Reporter
 from appliance.worker.stage_process import StageFailed, StageProcess
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.consumer import Delivery, Work
 from bus.errors import Retryable, Stale, UndecodableEvent
-from bus.events import STARTED, Command, Event, JobCancelled, JobCreated, JobDeleted, StageName, WorkerOnline
+from bus.events import (
+    STARTED,
+    Command,
+    Event,
+    JobCancelled,
+    JobCreated,
+    JobDeleted,
+    StageName,
+    WorkerOffline,
+    WorkerOnline,
+)
 from bus.ids import new_id
-from bus.registry import Registry, WorkerState
 from bus.subjects import item_filter
 from stages.base import StageResult, Task
 from stages.folder import JobFolder
 
 log = logging.getLogger(__name__)
 HEARTBEAT_S = 2.5
-REGISTRY_EVERY_S = 5.0
-PROGRESS_EVERY_S = 0.25
 POLL_S = 10.0
 STORE_AGAIN_S = 1.0
 
@@ -63,47 +70,37 @@ class WorkerSettings(Struct, frozen=True, kw_only=True):
     stop_grace_s: float
 
 
-class JobProgress(Struct, frozen=True, kw_only=True):
-    """Telemetry `tel.progress.<job>`: how far a running stage is. Not replayed; at most four a second."""
-
-    job: str
-    clip: int | None
-    stage: StageName
-    done: float
-    eta_s: float | None
-    elapsed_s: float
-
-
 class Worker:
-    """Serves one stage until `stop` is called. While the ledger holds its stage it takes nothing new."""
+    """Serves one stage until `stop` or `retire` is called. While the ledger holds its stage it takes nothing new."""
 
     def __init__(self, settings: WorkerSettings, bus: Bus, status: StatusPipe, ledger: Ledger) -> None:
         self.id = new_id()
         self._settings = settings
         self._bus = bus
-        self._registry = Registry(bus)
-        self._status = status
+        self._reporter = Reporter(self.id, settings.stage, bus, status)
         self._ledger = ledger
+        self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[StageResult] | None = None
-        self._item: tuple[str, int | None] | None = None
-        self._started_at = datetime.now(UTC)
-        self._progress = 0.0
-        self._progress_at: datetime | None = None
 
     def stop(self) -> None:
         """Take no more work; what runs gets the grace period, then it is killed and its command given back."""
+        self._leaving.set()
         self._stopping.set()
 
+    def retire(self) -> None:
+        """Take no more work; what runs is finished, however long that takes, and then `serve` ends."""
+        self._leaving.set()
+
     async def serve(self) -> None:
-        """Work until stopped. Raises what makes the bus unusable for good."""
+        """Work until told to leave. Raises what makes the bus unusable for good."""
         stage = self._settings.stage
-        background = [asyncio.create_task(self._report()), asyncio.create_task(self._watch_cancels())]
+        background = [asyncio.create_task(self._reporter.serve()), asyncio.create_task(self._watch_cancels())]
         try:
             online = WorkerOnline(source=self.id, worker=self.id, stage=stage, pid=os.getpid(), host=platform.node())
             await self._bus.publish(online)
-            self._status.send(Status(ready=True, worker=self.id, stage=stage))
-            while not self._stopping.is_set():
+            self._reporter.ready()
+            while not self._leaving.is_set():
                 await self._first(self._ledger.until_running(stage))
                 # Each stretch of work has a subscription of its own: leaving it gives back what has arrived, and the
                 # server forgets the open request, so that a worker that is paused holds nothing.
@@ -116,11 +113,17 @@ class Worker:
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
-            with suppress(Retryable):
-                await self._registry.remove(self.id)
+            await self._reporter.leave()
+        if not self._stopping.is_set():
+            with suppress(Retryable):  # the dispatcher says it, if we cannot
+                await self._bus.publish(
+                    WorkerOffline(
+                        source=self.id, worker=self.id, stage=stage, reason="retired: fewer workers are wanted"
+                    )
+                )
 
     def _may_work(self) -> bool:
-        return not self._stopping.is_set() and self._ledger.mode(self._settings.stage) == "run"
+        return not self._leaving.is_set() and self._ledger.mode(self._settings.stage) == "run"
 
     async def _next(self, work: Work) -> Delivery | None:
         """The next command, or None: after a while, and at once when there is to be no more work."""
@@ -136,8 +139,8 @@ class Worker:
         return delivery
 
     async def _first(self, *waiting: Awaitable[object]) -> None:
-        """Until one of them is done, or the worker is to stop; the others are cancelled."""
-        tasks = [asyncio.ensure_future(one) for one in (*waiting, self._stopping.wait())]
+        """Until one of them is done, or the worker is to leave; the others are cancelled."""
+        tasks = [asyncio.ensure_future(one) for one in (*waiting, self._leaving.wait())]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -146,9 +149,7 @@ class Worker:
 
     async def _handle(self, delivery: Delivery) -> None:
         command = delivery.command
-        self._item = (command.job, command.clip)
-        # Said before the claim is stored: if this process dies now, its parent knows what to look after.
-        self._status.send(Status(worker=self.id, stage=command.stage, job=command.job, clip=command.clip))
+        self._reporter.begins(command.job, command.clip)
         try:
             await self._do(delivery)
         except Retryable as error:
@@ -157,8 +158,7 @@ class Worker:
         except UndecodableEvent as error:
             await delivery.reject(str(error))
         finally:
-            self._item = None
-            self._status.send(Status(worker=self.id, stage=command.stage))
+            self._reporter.ends()
 
     async def _do(self, delivery: Delivery) -> None:
         command = delivery.command
@@ -266,7 +266,7 @@ class Worker:
             log=folder.root / "job.log",
             timeout_s=settings.timeout_s + settings.timeout_factor * media_s,
             stall_timeout_s=settings.stall_timeout_s,
-            on_progress=self._progress_reporter(attempt),
+            on_progress=self._reporter.progress_of(attempt),
         )
         started = time.monotonic()
         self._running = asyncio.create_task(process.run())
@@ -300,61 +300,15 @@ class Worker:
         await asyncio.wait([running], timeout=self._settings.stop_grace_s)
         running.cancel()
 
-    def _progress_reporter(self, attempt: Attempt) -> Callable[[float], None]:
-        started = time.monotonic()
-        last = 0.0
-
-        def on_progress(done: float) -> None:
-            nonlocal last
-            self._progress, self._progress_at = done, datetime.now(UTC)
-            now = time.monotonic()
-            if now - last < PROGRESS_EVERY_S and done < 1.0:
-                return
-            last = now
-            elapsed_s = now - started
-            eta_s = elapsed_s / done - elapsed_s if done > 0.02 else None
-            progress = JobProgress(
-                job=attempt.job,
-                clip=attempt.clip,
-                stage=attempt.stage,
-                done=done,
-                eta_s=None if eta_s is None else round(eta_s, 1),
-                elapsed_s=round(elapsed_s, 1),
-            )
-            self._bus.telemetry("progress", attempt.job, progress)
-
-        return on_progress
-
     async def _watch_cancels(self) -> None:
         """Kill the running stage when its job is cancelled or deleted."""
         async with self._bus.live("evt.job.*.*") as feed:
             async for fact in feed:
                 if not isinstance(fact.event, JobCancelled | JobDeleted):
                     continue
-                if self._item is not None and self._item[0] == fact.event.job and self._running is not None:
+                item = self._reporter.item
+                if item is not None and item[0] == fact.event.job and self._running is not None:
                     self._running.cancel()
-
-    async def _report(self) -> None:
-        """Registry entry and sign of life, every few seconds."""
-        while True:
-            job, clip = self._item or (None, None)
-            state = WorkerState(
-                worker=self.id,
-                stage=self._settings.stage,
-                pid=os.getpid(),
-                host=platform.node(),
-                job=job,
-                clip=clip,
-                started_at=self._started_at,
-                progress=self._progress if job else None,
-                progress_at=self._progress_at if job else None,
-                rss_bytes=await asyncio.to_thread(_rss_bytes),
-                version=__version__,
-            )
-            with suppress(Retryable):
-                await self._registry.put(state)
-            self._status.send(Status(worker=self.id, stage=self._settings.stage, job=job, clip=clip))
-            await asyncio.sleep(REGISTRY_EVERY_S)
 
 
 async def _beat(delivery: Delivery) -> None:
@@ -372,8 +326,3 @@ def media_seconds(folder: JobFolder, clip: int | None) -> float:
         return next((c.end_s - c.start_s for c in folder.moments().clips if c.n == clip), 0.0)
     except Exception:  # noqa: BLE001 - only a hint for limits and figures; the stage itself reports what is wrong
         return 0.0
-
-
-def _rss_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

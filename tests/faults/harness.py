@@ -36,7 +36,8 @@ class RealBox:
         self.config_path.write_text(
             f"data_dir: {folder / 'data'}\nbus: {{port: 0}}\n"
             "supervisor: {restart_delay_s: 0.1, restart_delay_max_s: 0.5, stop_grace_s: 5}\n"
-            "retry: {backoff_s: 0.2}\nstages: {cut: {preset: ultrafast, device: cpu}}\n" + settings
+            "retry: {backoff_s: 0.2}\nstages: {cut: {preset: ultrafast, device: cpu}, "
+            "download: {allow_private_hosts: true}}\n" + settings
         )
         self.config: Config = load(self.config_path, {})
         self.process: subprocess.Popen[bytes] | None = None

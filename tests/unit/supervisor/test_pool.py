@@ -1,0 +1,146 @@
+"""The pool's rules with real processes of the smallest kind: who leaves, who stays, never more than may be."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.supervisor.child import Child, ChildSpec, Death, Restart
+from appliance.supervisor.pool import Pool
+
+WAIT_S = 30.0
+SCRIPT = """
+import json, os, pathlib, signal, sys, time
+fd, work = int(os.environ["APPLIANCE_STATUS_FD"]), pathlib.Path(sys.argv[1])
+say = lambda **status: os.write(fd, json.dumps(status).encode() + b"\\n")
+retired = []
+signal.signal(signal.SIGUSR1, lambda *_: retired.append(1))
+busy = work.with_suffix(".busy").exists()
+say(ready=True, worker=str(os.getpid()), stage="cut", **({"job": "j"} if busy else {}))
+while not retired or (busy and not work.with_suffix(".done").exists()):
+    time.sleep(0.02)
+"""
+
+
+class Staff:
+    """A pool whose workers are scripts: `<n>.busy` makes worker n busy until `<n>.done` is there."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.folder = folder
+        self.left: list[str] = []
+        self.deaths: list[Death] = []
+        self.ready: list[str] = []
+        self.news = asyncio.Event()
+        self.pool = Pool("cut", most=most, hire=self.hire, on_left=self.on_left)
+
+    def hire(self, number: int) -> Child:
+        return Child(
+            ChildSpec(name=f"cut-{number}", argv=[sys.executable, "-c", SCRIPT, str(self.folder / str(number))]),
+            run_dir=self.folder,
+            log_dir=self.folder,
+            restart=Restart(delay_s=0.05, delay_max_s=0.1),
+            on_ready=self.on_ready,
+            on_death=self.on_death,
+        )
+
+    async def on_ready(self, name: str, pid: int) -> None:
+        self.ready.append(name)
+        self.news.set()
+
+    async def on_death(self, death: Death) -> None:
+        self.deaths.append(death)
+        self.news.set()
+
+    def on_left(self, name: str, restarts: int) -> None:
+        self.left.append(name)
+        self.news.set()
+
+    def touch(self, name: str) -> None:
+        (self.folder / name).touch()
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not true():
+                await self.news.wait()
+                self.news.clear()
+
+    def names(self) -> list[str]:
+        return sorted(child.spec.name for child in self.pool.children)
+
+
+@pytest.fixture
+async def staff(tmp_path: Path) -> Staff:
+    return Staff(tmp_path, most=3)
+
+
+async def test_it_grows_to_what_is_wanted_and_the_idle_leave_first(staff: Staff) -> None:
+    await asyncio.to_thread(staff.touch, "3.busy")
+    await staff.pool.start(1)
+    assert staff.ready == ["cut-1"]
+    staff.pool.want(3)
+    await staff.until(lambda: len(staff.ready) == 3)
+    staff.pool.want(1)
+    await staff.until(lambda: len(staff.left) == 2)
+    assert sorted(staff.left) == ["cut-1", "cut-2"], "the third has work"
+    assert (staff.names(), staff.deaths) == (["cut-3"], [])
+    await staff.pool.stop(0)
+
+
+async def test_work_is_finished_before_a_worker_leaves_and_it_counts_until_then(staff: Staff) -> None:
+    for number in (1, 2, 3):
+        await asyncio.to_thread(staff.touch, f"{number}.busy")
+    await staff.pool.start(3)
+    staff.pool.want(0)
+    staff.pool.want(2)
+    await asyncio.sleep(0.2)  # that nobody comes or goes is the test
+    assert (staff.names(), staff.left) == (["cut-1", "cut-2", "cut-3"], [])
+    await asyncio.to_thread(staff.touch, "2.done")
+    await staff.until(lambda: staff.left == ["cut-2"] and len(staff.ready) == 4)
+    assert staff.ready[-1] == "cut-2"
+    for number in (1, 3):
+        await asyncio.to_thread(staff.touch, f"{number}.done")
+    await staff.until(lambda: len(staff.left) == 3 and len(staff.ready) == 5)
+    assert len(staff.names()) == 2
+    assert staff.deaths == []
+    await staff.pool.stop(0)
+
+
+async def test_a_killed_worker_comes_back_but_a_retired_one_that_is_killed_does_not(staff: Staff) -> None:
+    await asyncio.to_thread(staff.touch, "1.busy")
+    await staff.pool.start(1)
+    staff.pool.kill()
+    await staff.until(lambda: len(staff.ready) == 2)
+    staff.pool.want(0)
+    staff.pool.kill()
+    await staff.until(lambda: staff.left == ["cut-1"])
+    assert [(death.reason, death.status.job) for death in staff.deaths] == [("killed by SIGKILL", "j")] * 2
+    assert staff.names() == []
+    await staff.pool.stop(0)
+
+
+async def test_one_that_is_retired_before_it_was_ready_leaves_quietly(staff: Staff) -> None:
+    staff.pool.want(2)
+    staff.pool.want(1)
+    await asyncio.sleep(0)
+    staff.pool.want(0)
+    await staff.until(lambda: len(staff.left) == 2)
+    assert (staff.names(), staff.deaths) == ([], [])
+    staff.pool.want(1)
+    await staff.until(lambda: bool(staff.ready))
+    await staff.pool.stop(0)
+
+
+async def test_the_worker_that_said_its_name_is_found(staff: Staff) -> None:
+    await staff.pool.start(1)
+    (child,) = staff.pool.children
+    assert child.pid is not None
+    assert staff.pool.of_worker(str(child.pid)) is child
+    assert staff.pool.of_worker("another") is None
+    child.kill("frozen: it does nothing")
+    await staff.until(lambda: len(staff.ready) == 2)
+    assert [death.reason for death in staff.deaths] == ["frozen: it does nothing"]
+    await staff.pool.stop(0)
