@@ -34,7 +34,7 @@ class RealBox:
         self.folder = folder
         self.config_path = folder / "appliance.yaml"
         self.config_path.write_text(
-            f"data_dir: {folder / 'data'}\nbus: {{port: 0}}\n"
+            f"data_dir: {folder / 'data'}\nbus: {{port: 0}}\nweb: {{port: 0}}\n"
             "supervisor: {restart_delay_s: 0.1, restart_delay_max_s: 0.5, stop_grace_s: 5}\n"
             "retry: {backoff_s: 0.2}\nstages: {cut: {preset: ultrafast, device: cpu}, "
             "download: {allow_private_hosts: true}}\n" + settings

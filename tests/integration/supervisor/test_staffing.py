@@ -194,5 +194,6 @@ def test_the_box_knows_of_no_fault_after_all_that(box: RealBox) -> None:
         assert {row.service: row.state for row in store.services()} == {
             "bus": "up",
             "dispatcher": "up",
+            "web": "up",
             **{f"{stage}-1": "up" for stage in ("download", "transcribe", "moments", "faces", "crop", "cut")},
         }
