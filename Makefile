@@ -1,11 +1,12 @@
 # Everything a newcomer or CI runs. `make` alone lists it.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check chaos bench fuzz docs lock clean
+.PHONY: help setup ui demo test check chaos bench fuzz docs lock clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
 PACKAGES := .venv/.packages
+PAGES := .venv/.pages
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$p && break; done)
@@ -21,7 +22,7 @@ WHAT ?=
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) $(PACKAGES) ## Install everything into .venv (done once, and again when the lock changes)
+setup: $(STAMP) $(PACKAGES) $(PAGES) ## Install everything into .venv (done once, and again when the lock changes)
 
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install python3.11, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
@@ -34,6 +35,14 @@ $(STAMP): requirements.lock pyproject.toml
 $(PACKAGES): install/packages.sh | $(STAMP)
 	@sh install/packages.sh
 	@touch $@
+
+# Without them the box runs and the API answers, so a machine that npm cannot reach is told so and goes on.
+$(PAGES): $(shell find web/ui -type f -not -path '*/node_modules/*' -not -path '*/dist/*') web/pages.py | $(STAMP)
+	@$(BIN)/python -m web.pages && touch $@ || echo "The web pages are not built (see above); the rest works. Again: make ui" >&2
+
+ui: $(STAMP) ## Build the web pages
+	$(BIN)/python -m web.pages
+	@touch $(PAGES)
 
 demo: setup ## Make clips of a talk: make demo [VIDEO=any.mp4] [CLIPS=3] [OUT=demo]
 	@mkdir -p $(OUT)
@@ -72,5 +81,5 @@ lock: ## Make the two lock files again (maintainers; needs uv)
 	$(COMPILE) --extra bench -o requirements-bench.lock
 
 clean: ## Remove what was made here, except the data folder
-	rm -rf .venv build dist demo out .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist demo out screenshots web/ui/dist web/ui/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
