@@ -225,7 +225,7 @@ class Link:
         """
         for _ in range(2):
             try:
-                await self.client.flush(timeout=timeout_s)  # type: ignore[arg-type]  # any number works
+                await self.client.flush(timeout=timeout_s)
             except (nats.errors.Error, OSError) as error:
                 raise BusUnavailable(f"the bus does not answer: {error}") from error
             if not self.client.is_connected:

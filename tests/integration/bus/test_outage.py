@@ -240,3 +240,28 @@ async def test_a_lost_store_is_a_new_epoch_once_it_is_provisioned(tmp_path: Path
                 await reading
             assert (await depths)["cut"].pending == 0
         assert await bus.publish(action(2)) == 1
+
+
+async def test_a_flush_that_is_given_up_costs_no_connection(nats: NatsBox) -> None:
+    """The library answers a PONG whose flush was cancelled or timed out with an error that ends the connection."""
+    bus = await nats.bus("web")
+    for _ in range(20):
+        settling = asyncio.create_task(bus.settle(5.0))
+        await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+    await bus.settle(5.0)
+    await bus.publish(action())
+    assert bus.connected
+    assert bus.reconnects == 0
+
+
+async def test_a_cancelled_flush_is_cancelled_even_when_its_answer_is_there(nats: NatsBox) -> None:
+    bus = await nats.bus("web")
+    flushing = asyncio.create_task(bus.client.flush())
+    while not bus.client._pongs:
+        await asyncio.sleep(0)
+    await bus.client._process_pong()  # the answer, in the same turn of the loop as
+    flushing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await flushing
