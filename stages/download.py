@@ -20,6 +20,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from bus.events import JobSource
 from stages.artifacts import Probe
 from stages.base import DownloadResult, Report, Task
 from stages.errors import Rejected, Transient
@@ -131,6 +132,8 @@ def run(task: Task, folder: JobFolder, options: Options, report: Report) -> Down
             sha256 = _hash(source)
         elif task.origin.kind == "url":
             sha256 = _from_url(task.origin.location, part, options, progress)
+        elif task.origin.kind == "upload":
+            sha256 = _from_upload(task.origin, part, options, progress)
         else:
             sha256 = _from_file(Path(task.origin.location), task.origin.name, part, options, progress)
         report(_COPIED, "checking the video")
@@ -188,6 +191,31 @@ def _from_file(location: Path, name: str, part: Path, options: Options, progress
     if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
         part.unlink(missing_ok=True)
         raise Transient(f"{name} is still being written: it changed while it was copied", "source-changing")
+    return sha256
+
+
+def _from_upload(origin: JobSource, part: Path, options: Options, progress: Callable[[int, int], None]) -> str:
+    """Take up the stored content of an upload, whose path the worker has put into `location`: one file for all jobs.
+
+    Nothing writes to it again, so the job has it as a hard link; where that cannot be, as a copy. It is read once, so
+    that a disk that lost bits since the upload is noticed. Returns the sha256.
+    """
+    location = Path(origin.location)
+    discard(part)
+    try:
+        os.link(location, part)
+    except FileNotFoundError as error:
+        raise Rejected("the upload is not on the box any more: upload the video again", "upload-gone") from error
+    except OSError:
+        sha256 = _from_file(location, origin.name, part, options, progress)
+    else:
+        size = part.stat().st_size
+        _check_size(size, options)
+        check_content(read_head(part), origin.name)
+        with part.open("rb", buffering=0) as file:
+            sha256 = _copy(file, part, size, True, progress)
+    if sha256 != origin.fingerprint:
+        raise Rejected("the upload has changed on the disk since it came: upload the video again", "upload-damaged")
     return sha256
 
 

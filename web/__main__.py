@@ -19,6 +19,7 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
         await asyncio.to_thread(write_web_file, config.data_dir, config.web, sock.getsockname()[1])
         status.send(Status(ready=True))
         await until_stopped(asyncio.shield(task), stopping, status)
+        services.uploads.leases.ask_all()
 
 
 if __name__ == "__main__":

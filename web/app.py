@@ -26,7 +26,7 @@ def create_litestar(services: Services) -> Litestar:
         route_handlers=HANDLERS,
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         state=State({"services": services}),
-        middleware=[DefineMiddleware(Authentication)],
+        middleware=[DefineMiddleware(Authentication, exclude_http_methods=())],
         guards=[guard],
         exception_handlers={Exception: answer},
         request_max_body_size=services.config.web.max_body_bytes,

@@ -6,9 +6,12 @@ from litestar.types import ControllerRouterHandler
 
 from web import health, static
 from web.auth import routes as auth
+from web.uploads import plain, tus
 
 HANDLERS: list[ControllerRouterHandler] = [
     *health.HANDLERS,
     *auth.HANDLERS,
+    *tus.HANDLERS,
+    *plain.HANDLERS,
     *static.HANDLERS,
 ]

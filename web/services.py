@@ -16,6 +16,7 @@ from litestar.di import NamedDependency
 
 from appliance.accounts.database import path_of
 from appliance.config import Config
+from appliance.control.ledger import Ledger
 from appliance.services.readers import Readers
 from appliance.ssot.cache import SsotCache
 from appliance.ssot.opening import open_ssot
@@ -25,6 +26,10 @@ from bus.server import credentials
 from web.auth.gate import Gate
 from web.auth.login import Doorkeeper
 from web.database import WebDatabase
+from web.uploads.courier import Courier
+from web.uploads.room import Room
+from web.uploads.service import Uploads
+from web.uploads.sweep import Sweeper
 
 QUERY_TIMEOUT_S = 5.0
 SOURCE = "web"
@@ -43,6 +48,9 @@ class Services:
         db: WebDatabase,
         gate: Gate,
         door: Doorkeeper,
+        ledger: Ledger,
+        uploads: Uploads,
+        courier: Courier,
     ) -> None:
         self.config = config
         self.bus = bus
@@ -56,6 +64,11 @@ class Services:
         """Who is behind a cookie or token; tells when a session ends."""
         self.door = door
         """Login and what belongs to it."""
+        self.ledger = ledger
+        """What people and the box itself hold: intake and stages."""
+        self.uploads = uploads
+        self.courier = courier
+        """Tells the bus of complete uploads."""
 
     async def audit(self, user: str, action: str, target: str | None, remote: str | None) -> None:
         """Store one line of the audit trail: who did what to which thing, from where. Raises `BusUnavailable`."""
@@ -81,8 +94,25 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
         gate = Gate(db, config.web)
         door = Doorkeeper(gate, per_minute=config.web.login_per_minute)
         stack.push_async_callback(door.close)
-        services = Services(config=config, bus=bus, ssot=ssot, readers=readers, db=db, gate=gate, door=door)
-        await stack.enter_async_context(_running(gate.watch()))
+        ledger = await stack.enter_async_context(Ledger(bus))
+        uploads = Uploads(config, db, readers, Room(config, db, ledger))
+        stack.push_async_callback(uploads.close)
+        courier = Courier(config, bus, db, ledger)
+        uploads.tell = courier.wake
+        services = Services(
+            config=config,
+            bus=bus,
+            ssot=ssot,
+            readers=readers,
+            db=db,
+            gate=gate,
+            door=door,
+            ledger=ledger,
+            uploads=uploads,
+            courier=courier,
+        )
+        for work in (gate.watch(), courier.run(), Sweeper(uploads, readers, bus).run()):
+            await stack.enter_async_context(_running(work))
         yield services
 
 

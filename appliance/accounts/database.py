@@ -69,21 +69,16 @@ CREATE TABLE uploads (
     offset_bytes INTEGER NOT NULL,       -- on the disk for good
     state TEXT NOT NULL CHECK (state IN ('receiving', 'complete', 'refused')),
     wanted TEXT NOT NULL,                -- what the client's metadata asks for, JSON
-    expected_sha256 TEXT,
     sha256 TEXT,
     error TEXT,
     created_at REAL NOT NULL,
     touched_at REAL NOT NULL,
-    job TEXT
+    job TEXT,
+    told INTEGER NOT NULL                -- complete and not told: the outbox, what the bus does not know yet
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX uploads_by_owner ON uploads (owner, created_at);
+CREATE INDEX uploads_by_owner ON uploads (owner, id);
 CREATE INDEX uploads_by_content ON uploads (sha256) WHERE sha256 IS NOT NULL;
-
-CREATE TABLE outbox (                    -- commits that the bus has not confirmed yet
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    subject_filter TEXT NOT NULL,        -- nothing may be stored there before
-    messages BLOB NOT NULL               -- JSON array of events and commands, ids included
-) STRICT;
+CREATE INDEX uploads_to_tell ON uploads (touched_at) WHERE state = 'complete' AND NOT told;
 """
 
 

@@ -20,9 +20,13 @@ from appliance.storage.forecast import Forecast, Ratios, forecast, learn, option
 from appliance.storage.measured import weigh
 from appliance.storage.volume import Marks, Volume, marks, measure, size_text
 from appliance.store.database import open_reader
+from appliance.uploads import source_path
 from bus.events import JobOptions, JobSource
 
-OPEN = "SELECT job, kind, location, options, size_bytes FROM jobs WHERE state IN ('queued', 'running', 'clipping')"
+OPEN = (
+    "SELECT job, kind, location, fingerprint, options, size_bytes FROM jobs"
+    " WHERE state IN ('queued', 'running', 'clipping')"
+)
 
 
 class Room(Struct, frozen=True, kw_only=True):
@@ -58,7 +62,7 @@ class Admission:
 
     async def admit(self, source: JobSource, options: JobOptions) -> Room:
         """Raises `NoRoom`, naming the bytes, when the job does not fit, `SourceUnavailable`."""
-        room = await self.room_for(await asyncio.to_thread(size_of, source), options)
+        room = await self.room_for(await asyncio.to_thread(size_of, source, self._data_dir), options)
         if not room.fits:
             raise NoRoom(room.reason)
         return room
@@ -102,16 +106,24 @@ class Admission:
         return ratios, Promised(len(rows), sum(self._still_needed(row, ratios) for row in rows))
 
     def _still_needed(self, row: sqlite3.Row, ratios: Ratios) -> int:
-        size = row["size_bytes"]
-        if size is None and row["kind"] == "file":
-            size = file_bytes(Path(row["location"]))
-        need = forecast(size, options_of(row["options"]), self._config.stages, ratios)
-        return max(0, need.total_bytes - weigh(self._data_dir, row["job"]).total_bytes)
+        kept = JobSource(kind=row["kind"], location=row["location"], name="", fingerprint=row["fingerprint"])
+        size = size_of(kept, self._data_dir)
+        need = forecast(
+            size if row["size_bytes"] is None else row["size_bytes"],
+            options_of(row["options"]),
+            self._config.stages,
+            ratios,
+        )
+        have = weigh(self._data_dir, row["job"]).total_bytes
+        if kept.kind == "upload":
+            have = max(have, size or 0)  # its content lies there already; the job only links it
+        return max(0, need.total_bytes - have)
 
 
-def size_of(source: JobSource) -> int | None:
+def size_of(source: JobSource, data_dir: Path) -> int | None:
     """Bytes of a source; None when only fetching it will tell."""
-    return file_bytes(Path(source.location)) if source.kind == "file" else None
+    path = source_path(data_dir, source)
+    return None if path is None else file_bytes(path)
 
 
 def file_bytes(path: Path) -> int | None:

@@ -25,6 +25,7 @@ from appliance.joblog import note
 from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure
 from appliance.parent import StatusPipe
 from appliance.settings import Retry
+from appliance.uploads import located
 from appliance.worker.protocol import StageRequest
 from appliance.worker.report import Reporter
 from appliance.worker.stage_process import StageFailed, StageProcess
@@ -254,7 +255,7 @@ class Worker:
                     stage=attempt.stage,
                     job=attempt.job,
                     clip=attempt.clip,
-                    origin=created.origin,
+                    origin=located(settings.data_dir, created.origin),
                     options=created.options,
                 ),
                 root=str(folder.root.absolute()),

@@ -23,7 +23,7 @@ from stages.media.kernel import peak_rss_bytes
 def main() -> None:
     for number, name in enumerate(sys.argv[2:]):
         location, root = Path(name), Path(sys.argv[1]) / str(number)
-        origin = JobSource(kind="upload", location=str(location), name=location.name)
+        origin = JobSource(kind="file", location=str(location), name=location.name)
         task = Task(stage="download", job="job", origin=origin)
         begin = time.monotonic()
         answer: dict[str, object] = {"file": location.name, "kind": None, "code": None, "message": None}

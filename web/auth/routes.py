@@ -124,7 +124,7 @@ def _entered(request: AnyRequest, services: Services, entry: Entry, status: int)
     return Response(told, status_code=status, cookies=cookies)
 
 
-def remote_of(request: AnyRequest) -> str:
+def remote_of(request: Request[Any, Any, Any]) -> str:
     """The address that the request came from. Headers of proxies are not believed."""
     return request.client.host if request.client is not None else "unknown"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from appliance.uploads import content_path, located, upload_source
 from bus.events import JobSource
 from stages import fetch as fetching
 from stages.base import DownloadResult, Task
@@ -70,6 +72,57 @@ def test_a_file_arrives_whole_and_stays_as_it_was(folder: JobFolder) -> None:
     assert (result.duration_s, result.width, result.height) == (truth.duration_s, 160, 90)
     assert (video.stat().st_mtime_ns, video.stat().st_ino) == before
     assert names(folder) == ["probe.json", "source.mp4"]
+
+
+def upload(folder: JobFolder, data: bytes, fingerprint: str | None = None) -> tuple[Path, Task]:
+    """A stored upload and the task that a worker makes of it."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    data_dir = folder.root.parent.parent
+    content = content_path(data_dir, sha256)
+    content.parent.mkdir(parents=True, exist_ok=True)
+    content.write_bytes(data)
+    origin = located(data_dir, upload_source("01upload", "talk.mp4", sha256))
+    origin = msgspec.structs.replace(origin, fingerprint=fingerprint or sha256)
+    return content, Task(stage="download", job="j", origin=origin)
+
+
+def test_an_upload_is_one_file_for_all_its_jobs(folder: JobFolder, tmp_path: Path) -> None:
+    data = make(SPEC)[0].read_bytes()
+    content, task = upload(folder, data)
+    result = run(task, folder, LOCAL, lambda done, note=None: None)
+    assert result.sha256 == hashlib.sha256(data).hexdigest()
+    assert folder.source().stat().st_ino == content.stat().st_ino
+    other = JobFolder(tmp_path / "jobs" / "k", tmp_path / "output" / "k")
+    run(task, other, LOCAL, lambda done, note=None: None)
+    assert content.stat().st_nlink == 3
+    content.unlink()
+    assert folder.source().read_bytes() == data
+    assert run(task, folder, LOCAL, lambda done, note=None: None) == result
+
+
+def test_an_upload_that_is_gone_or_has_changed_is_refused(folder: JobFolder) -> None:
+    content, task = upload(folder, make(SPEC)[0].read_bytes(), fingerprint="0" * 64)
+    with pytest.raises(Rejected) as changed:
+        run(task, folder, LOCAL, lambda done, note=None: None)
+    assert changed.value.code == "upload-damaged"
+    assert names(folder) == []
+    assert content.exists()
+    content.unlink()
+    with pytest.raises(Rejected) as gone:
+        run(task, folder, LOCAL, lambda done, note=None: None)
+    assert gone.value.code == "upload-gone"
+
+
+def test_an_upload_on_a_file_system_without_links_is_copied(folder: JobFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_args: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr("os.link", no_links)
+    data = make(SPEC)[0].read_bytes()
+    content, task = upload(folder, data)
+    run(task, folder, LOCAL, lambda done, note=None: None)
+    assert folder.source().read_bytes() == data
+    assert folder.source().stat().st_ino != content.stat().st_ino
 
 
 def test_a_second_run_answers_at_once(folder: JobFolder, tmp_path: Path) -> None:

@@ -69,13 +69,13 @@ def test_the_reserve_is_not_for_jobs(tmp_path: Path) -> None:
 
 def test_a_url_of_unknown_size_counts_as_the_median_of_those_that_were_fetched(tmp_path: Path) -> None:
     url = JobSource(kind="url", location="https://a.example/v", name="v")
-    assert size_of(url) is None
+    assert size_of(url, tmp_path) is None
     admission = Admission(config(tmp_path))
-    assert admission.look(size_of(url), JobOptions()).forecast.source_bytes == URL_BYTES
+    assert admission.look(size_of(url, tmp_path), JobOptions()).forecast.source_bytes == URL_BYTES
     job = new_id()
     done = facts.resized(facts.done(job, "download"), 77)
     stored(tmp_path, facts.created_from_url(job), facts.started(job, "download"), done)
-    assert admission.look(size_of(url), JobOptions()).forecast.source_bytes == 77
+    assert admission.look(size_of(url, tmp_path), JobOptions()).forecast.source_bytes == 77
 
 
 def test_open_jobs_are_promised_what_they_do_not_have_yet(tmp_path: Path) -> None:
