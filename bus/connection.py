@@ -20,10 +20,10 @@ from bus.feed import Feed, LiveEvent, TelemetrySample, live_event, telemetry_sam
 from bus.link import BusSettings, Link
 from bus.stored import Stored, from_reply
 from bus.streams import DEFAULTS, EVENTS, Limits
-from bus.subjects import item_filter, live, pattern, pending_filters, telemetry_subject
+from bus.subjects import item, item_filter, live, pattern, pending_filters, telemetry_subject
 from bus.wire import API, Reply, decode_ack
 
-__all__ = ["Bus", "BusSettings", "QueueDepth", "StreamState"]
+__all__ = ["Bus", "BusSettings", "QueueDepth", "QueuePlace", "StreamState"]
 
 _TELEMETRY_QUEUE = 256
 _TELEMETRY_STOPS_BYTES = 512 * 1024
@@ -49,6 +49,15 @@ class QueueDepth(Struct, frozen=True):
     redelivered: int
     oldest_s: float | None
     """Age of the oldest pending command, None when there is none."""
+
+
+class QueuePlace(Struct, frozen=True):
+    """Where the last command of an item stands in its stage's queue."""
+
+    ahead: int
+    """Commands before it that no worker has yet."""
+    delivered: bool
+    """A worker has, or had, it."""
 
 
 class _State(Struct):
@@ -223,6 +232,23 @@ class Bus(Link):
         pending = 1 + int(replies[0].headers.get("Nats-Num-Pending", 0))
         age_s = (datetime.now(UTC) - from_reply(replies[0]).stored_at).total_seconds()
         return QueueDepth(pending, info.num_ack_pending, info.num_redelivered, max(0.0, age_s))
+
+    async def queue_place(self, stage: StageName, job: str, clip: int | None = None) -> QueuePlace | None:
+        """Where the item waits for the stage; None when nothing is queued for it."""
+        subject = f"cmd.{stage}.{item(job, clip)}"
+        last = await self._direct_get(EVENTS, {"last_by_subj": subject})
+        if last is None:
+            return None
+        info = msgspec.json.decode(await self.api(f"CONSUMER.INFO.{EVENTS}.{stage}"), type=_ConsumerInfo)
+        if last.seq <= info.delivered.stream_seq:
+            return QueuePlace(0, delivered=True)
+        queued = [await self._count_from(seq, f"cmd.{stage}.>") for seq in (info.delivered.stream_seq + 1, last.seq)]
+        return QueuePlace(queued[0] - queued[1], delivered=False)
+
+    async def _count_from(self, seq: int, subject_filter: str) -> int:
+        """How many messages match at `seq` and after."""
+        replies = await self.direct_many(EVENTS, {"seq": seq, "next_by_subj": subject_filter, "batch": 1})
+        return 1 + int(replies[0].headers.get("Nats-Num-Pending", 0)) if replies else 0
 
     # -- working, live feeds, telemetry -------------------------------------------------------------------------------
 

@@ -15,10 +15,14 @@ from appliance.store.database import open_reader, open_writer, wal_is_safe
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.queries import Store, dump
 from appliance.store.schema import PROJECTED
+from appliance.watch.known import job_of_content, known_files
 from bus.events import (
     CLIP_STAGES,
     JOB_STAGES,
     AnyEvent,
+    FileRefused,
+    FilesPinned,
+    FileUploaded,
     JobCancelled,
     JobCompleted,
     JobDeleted,
@@ -211,3 +215,33 @@ def test_any_order_is_survived_and_replays_to_the_same_bytes(order: list[int], c
     )
     assert connection.execute(planned).fetchone() == (0,)
     connection.close()
+
+
+def test_files_are_rows_and_no_part_of_their_jobs_history(db: sqlite3.Connection) -> None:
+    projection = Projection(db)
+    came = FileUploaded(
+        job=JOB, file="f", path="input/a.mp4", name="a.mp4", size_bytes=5, sha256="0" * 64, via="watch", fingerprint="x"
+    )
+    refused = FileRefused(
+        file="g", path="input/b", name="b", size_bytes=0, fingerprint="y", code="empty", reason="it is empty"
+    )
+    copy = FileRefused(
+        file="h", path="input/c", name="c", size_bytes=5, fingerprint="z", code="duplicate", reason="", same_as=JOB
+    )
+    projection.apply(stored([came, facts.created(JOB), facts.started(JOB, "download"), refused, copy]))
+    projection.apply(stored([FilesPinned(job=JOB, by="me")], start=6))
+    rows = db.execute("SELECT file, state, via, fingerprint, job, code FROM files ORDER BY seq").fetchall()
+    assert rows == [
+        ("f", "taken", "watch", "x", JOB, None),
+        ("g", "refused", "watch", "y", None, "empty"),
+        ("h", "refused", "watch", "z", JOB, "duplicate"),
+    ]
+    assert db.execute("SELECT last_seq FROM jobs").fetchone() == (3,), "else nothing more could be committed to it"
+    known = known_files(db, ["x", "y", "w"])
+    assert {key: (found.state, found.code) for key, found in known.items()} == {
+        "x": ("taken", None),
+        "y": ("refused", "empty"),
+    }
+    assert job_of_content(db, "0" * 64) == JOB
+    projection.apply(stored([JobDeleted(job=JOB, by="me")], start=7))
+    assert job_of_content(db, "0" * 64) is None
