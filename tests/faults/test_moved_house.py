@@ -43,7 +43,7 @@ async def test_from_the_watch_folder_over_a_backup_to_clips(tmp_path: Path) -> N
                     if fact is not None and isinstance(fact.event, ClipPlanned):
                         break
         assert job is not None
-        backup = await asyncio.to_thread(create, old.config, file, sources=True)
+        backup = await asyncio.to_thread(create, old.config, file, sources=True, clips=True)
         assert backup.left_out_jobs == 0
     finally:
         await asyncio.to_thread(old.kill_everything)
