@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 MAX_PAYLOAD_BYTES = 256 * 1024
+HEALTH_USER = "health"
+"""Of the system account; may ask for the server's health (`bus.health`) and nothing else."""
+HEALTH_SUBJECT = "$SYS.REQ.SERVER.PING.HEALTHZ"
 _MAX_CONNECTIONS = 256
 _PICK_PORTS = range(20_000, 32_000)
 """Below the ports that the kernel hands to outgoing connections, so a restart finds its port free."""
@@ -65,7 +68,13 @@ accounts {{
     jetstream: enabled
     users: {users}
     }}
-    SYS {{ users: [] }}
+    SYS {{
+    users: [
+      {{ user: "{health_user}", password: "{health_password}", permissions: {{
+          publish: {{ allow: ["{health_subject}"] }}
+          subscribe: {{ allow: ["_INBOX_{health_user}.>"] }} }} }}
+    ]
+    }}
 }}
 system_account: SYS
 """
@@ -155,6 +164,14 @@ def credentials(data_dir: Path, role: Role, *, url: str | None = None, name: str
     return BusSettings(url=url or read_endpoint(data_dir), user=role, password=kept.passwords[role], name=name or role)
 
 
+def health_password(data_dir: Path) -> str:
+    """The password of HEALTH_USER. Blocking. Raises BusUnavailable when the folder has never had a bus."""
+    kept = _read_secrets(data_dir)
+    if kept is None or HEALTH_USER not in kept.passwords:
+        raise BusUnavailable(f"{data_dir} has no bus credentials: start the box with `appliance up` first")
+    return kept.passwords[HEALTH_USER]
+
+
 # -- preparation ------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +258,8 @@ def prepare(
         raise ServerStartError(f"cannot use {folder} for the bus: {error}") from error
     kept = _read_secrets(data_dir)
     passwords: dict[str, str] = {
-        role: (kept.passwords.get(role) if kept else None) or secrets.token_urlsafe(24) for role in ROLES
+        user: (kept.passwords.get(user) if kept else None) or secrets.token_urlsafe(24)
+        for user in (*ROLES, HEALTH_USER)
     }
     name = kept.name if kept else f"appliance-{secrets.token_hex(6)}"
     if kept is not None and not _is_free(kept.port):
@@ -262,6 +280,9 @@ def prepare(
         max_mem=limits.telemetry_max_bytes + 32 * MIB,
         max_file=limits.events_max_bytes + limits.dlq_max_bytes + 256 * MIB,
         users=users_block(passwords),
+        health_user=HEALTH_USER,
+        health_password=passwords[HEALTH_USER],
+        health_subject=HEALTH_SUBJECT,
     )
     _write_private(folder / "secrets.json", msgspec.json.encode(_Secrets(name, port, passwords)))
     _write_private(config, text.encode())

@@ -1,12 +1,14 @@
-"""`appliance storage`: what uses how much of the disk, what the next job will need."""
+"""`appliance storage`: what uses how much of the disk, what the next job will need, what retention would remove."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import click
 
 from appliance.cli import Session
+from appliance.cli.person import who
 
 if TYPE_CHECKING:
     from appliance.storage.report import StorageReport
@@ -15,17 +17,19 @@ SHOWN = 10
 
 
 @click.command()
+@click.option("--sweep", is_flag=True, help="Ask the running box to remove now what retention would.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_obj
-def storage(session: Session, as_json: bool) -> None:
-    """Show what uses how much of the data volume, and what a job will need.
+def storage(session: Session, sweep: bool, as_json: bool) -> None:
+    """Show what uses how much of the data volume, what a job will need, and what retention would remove now.
 
-    Works without a running box.
+    Works without a running box, except for --sweep.
 
     \b
     Example:
       appliance storage
       appliance storage --json
+      appliance storage --sweep
     """
     import msgspec
 
@@ -36,6 +40,19 @@ def storage(session: Session, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
     else:
         _print(found)
+    if sweep:
+        asyncio.run(_ask(session))
+        if not as_json:
+            click.echo("a sweep is asked for: `appliance events tap 'evt.file.deleted.>'` shows what goes")
+
+
+async def _ask(session: Session) -> None:
+    from appliance.boxlink import connect
+    from appliance.storage.sweep import SWEEP
+    from bus.events import UserAction
+
+    async with await connect(session.config) as bus:
+        await bus.publish(UserAction(source="cli", user=who(), action=SWEEP))
 
 
 def _print(found: StorageReport) -> None:
@@ -54,3 +71,11 @@ def _print(found: StorageReport) -> None:
     for job in found.largest[:SHOWN]:
         marks = " pinned" if job.pinned else ""
         click.echo(f"  {job.job}  {job.state:10}{size_text(job.bytes.total_bytes):>10}{marks}  {job.name}")
+    if not found.next:
+        click.echo("retention would remove nothing now")
+        return
+    click.echo(f"retention would remove now {size_text(found.next_bytes)}:")
+    for removal in found.next[:SHOWN]:
+        click.echo(f"  {removal.kind:8}{size_text(removal.size_bytes):>10}  {removal.path}  {removal.reason}")
+    if len(found.next) > SHOWN:
+        click.echo("  … (--json shows more)")

@@ -13,6 +13,8 @@ from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, signs_of_life, until_stopped
 from appliance.ssot.opening import open_ssot
 from appliance.storage.admission import Admission
+from appliance.storage.guard import Guard
+from appliance.storage.sweep import Sweeper
 from appliance.store.writer import Writer
 from appliance.watch.service import WatchFolder
 from bus.connection import Bus
@@ -38,7 +40,11 @@ async def _serve(config: Config, status: StatusPipe, stopping: asyncio.Event) ->
                 on_degraded=lambda reason: announcer.say(CacheDegraded(source=SOURCE, reason=reason)),
                 on_restored=lambda down_s: announcer.say(CacheRestored(source=SOURCE, down_s=round(down_s, 3))),
             ) as ssot:
-                background: dict[str, Callable[[], Awaitable[None]]] = {}
+                sweeper = Sweeper(bus, store, config)
+                background: dict[str, Callable[[], Awaitable[None]]] = {
+                    "the storage guard": Guard(bus, config, sweeper).serve,
+                    "retention": sweeper.serve,
+                }
                 if config.input.enabled:
                     folder = WatchFolder(
                         bus, store, config.data_dir, config.input, config.stages.download, admission=Admission(config)
@@ -56,6 +62,7 @@ async def _serve(config: Config, status: StatusPipe, stopping: asyncio.Event) ->
                         bus, by=SOURCE, max_age_s=config.bus.max_age_days * DAY_S, max_bytes=config.bus.max_bytes
                     ),
                     background=background,
+                    retention=sweeper.asked,
                 )
                 await dispatcher.prepare()
                 status.send(Status(ready=True))

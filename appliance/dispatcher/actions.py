@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from appliance.dispatcher.said import SOURCE
 from appliance.dispatcher.table import Action
 from appliance.lifecycle import NO_CLIPS, Failure
+from appliance.storage.removal import Remover, remove_tree
 from appliance.store import failures
 from appliance.store.writer import Writer
 from bus.commit import Expect
@@ -34,12 +34,13 @@ Handler = Callable[[AnyEvent], Awaitable[object]]
 
 
 class Actions:
-    """The handlers over one bus and store. `handlers` is complete but for `check_workers`, which the watch brings."""
+    """The handlers over one bus and store. `handlers` lacks `check_workers` and `retention_sweep`."""
 
     def __init__(self, bus: Bus, store: Writer, data_dir: Path) -> None:
         self._bus = bus
         self._store = store
         self._data_dir = data_dir
+        self._remover = Remover(store, data_dir)
 
     @property
     def handlers(self) -> Mapping[Action, Handler]:
@@ -48,6 +49,8 @@ class Actions:
             "dead_letter": self.dead_letter,
             "sweep_parts": self.sweep_parts,
             "remove_files": self.remove_files,
+            "remove_file": self._remover.remove_file,
+            "measure_job": self._remover.measure_job,
             "replay_failed": self.replay_failed,
         }
 
@@ -108,7 +111,8 @@ class Actions:
         assert event.job is not None
         folder = JobFolder.of(self._data_dir, event.job)
         for path in (folder.root, folder.output):
-            await asyncio.to_thread(_remove, path)
+            await asyncio.to_thread(remove_tree, path)
+        await self._remover.measure_job(event)
 
     async def replay_failed(self, event: AnyEvent) -> None:
         """What a person asked about failed actions; any other `user:action` is only recorded."""
@@ -122,14 +126,6 @@ class Actions:
         else:
             return
         log.warning("%s by %s", event.action, event.user, extra={"target": target, "actions": count})
-
-
-def _remove(path: Path) -> None:
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        if path.exists():  # somebody else removes in there at the same time: what is left is for the next try
-            raise
 
 
 def undeliverable(deliveries: int) -> Failure:

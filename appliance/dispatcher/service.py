@@ -56,7 +56,8 @@ class Dispatcher:
 
     `cache` None: nothing is kept. `announcer`: publishes what others hand to it. `minimum`: workers that each stage of
     this box should have. `keeper`: of the control ledger; None: for a stream with the usual limits.
-    `background`: further services by name, kept running, whose failures stay their own.
+    `background`: further services by name, kept running, whose failures stay their own. `retention`: carries out
+    `retention_sweep`; None: nothing does.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Dispatcher:
         minimum: dict[StageName, int] | None = None,
         keeper: Keeper | None = None,
         background: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
+        retention: Handler | None = None,
     ) -> None:
         self._bus = bus
         self._store = store
@@ -83,12 +85,17 @@ class Dispatcher:
             bus, by=SOURCE, max_age_s=DEFAULTS.events_max_age_s, max_bytes=DEFAULTS.events_max_bytes
         )
         self._background = background or {}
+        self._retention = retention or _ignore
         self._workers = WorkerWatch(bus, store, settings, self._minimum, self._keeper.mode)
         self._figures = Figures()
 
     def handlers(self) -> Mapping[Action, Handler]:
         """What carries out each action of the table."""
-        return {**Actions(self._bus, self._store, self._data_dir).handlers, "check_workers": self._workers.check}
+        return {
+            **Actions(self._bus, self._store, self._data_dir).handlers,
+            "check_workers": self._workers.check,
+            "retention_sweep": self._retention,
+        }
 
     async def prepare(self) -> None:
         """Make stream and database agree. Call before anything else publishes."""
@@ -223,3 +230,7 @@ class Dispatcher:
             await self._bus.commit(messages, Expect(item_filter(command.job, command.clip), item.seq))
         except Stale:
             log.info("the item moved on: advisory dropped", extra={"job": command.job})
+
+
+async def _ignore(_event: AnyEvent) -> None:
+    """For an action that this dispatcher has nobody for."""

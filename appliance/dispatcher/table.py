@@ -39,6 +39,9 @@ Action = Literal[
     "dead_letter",  # keep what was given up, with its reason, in the dead letter queue
     "sweep_parts",  # remove the part files of processes that are no more
     "remove_files",  # remove the job's folders
+    "remove_file",  # remove what retention said is gone
+    "measure_job",  # weigh the ended job's files: forecasts learn from it
+    "retention_sweep",  # remove what may go: space is short, or a person asked
     "check_workers",  # does each stage have its minimum? raise or clear the alert
     "replay_failed",  # run failed actions again, or drop them, as a person asked
 ]
@@ -77,7 +80,7 @@ TABLE: dict[str, Row] = {
     #                        rooms         invalidate                              warm                        actions
     "file:uploaded":    _row("admin jobs", "dashboard"),
     "file:refused":     _row("admin jobs", "dashboard"),
-    "file:deleted":     _row(OPS,          "dashboard jobs clips hardware"),
+    "file:deleted":     _row(OPS,          "dashboard jobs clips hardware",        "",                         "remove_file"),
     "file:pinned":      _row("admin jobs", "jobs clips"),
     "file:unpinned":    _row("admin jobs", "jobs clips"),
     "job:created":      _row(JOB,          "dashboard jobs queue analytics",       "dashboard jobs queue"),
@@ -96,9 +99,9 @@ TABLE: dict[str, Row] = {
     "clip:ready":       _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs clips",     "complete_job"),
     "clip:failed":      _row(TROUBLE,      "dashboard jobs clips queue analytics", "dashboard jobs clips",     "complete_job dead_letter"),
     "job:retrying":     _row(TROUBLE,      "jobs clips queue analytics"),
-    "job:completed":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs",           "sweep_parts"),
-    "job:failed":       _row(TROUBLE,      "dashboard jobs clips queue analytics", "dashboard jobs",           "dead_letter sweep_parts"),
-    "job:cancelled":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs queue",     "sweep_parts"),
+    "job:completed":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs",           "sweep_parts measure_job"),
+    "job:failed":       _row(TROUBLE,      "dashboard jobs clips queue analytics", "dashboard jobs",           "dead_letter sweep_parts measure_job"),
+    "job:cancelled":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs queue",     "sweep_parts measure_job"),
     "job:retried":      _row(JOB,          "dashboard jobs clips queue",           "dashboard jobs queue"),
     "job:deleted":      _row(JOB,          "dashboard jobs clips hardware",        "dashboard jobs clips",     "remove_files"),
     "worker:online":    _row(OPS,          "dashboard agents_workers",             "agents_workers",           "check_workers"),
@@ -106,13 +109,13 @@ TABLE: dict[str, Row] = {
     "worker:scaled":    _row(OPS,          "agents_workers queue",                 "agents_workers",           "check_workers"),
     "control:changed":  _row(OPS,          "dashboard queue agents_workers",       "dashboard queue"),
     "queue:threshold":  _row(OPS,          "dashboard queue alerts",               "dashboard queue"),
-    "alert:raised":     _row(OPS,          "dashboard alerts hardware",            "dashboard alerts"),
+    "alert:raised":     _row(OPS,          "dashboard alerts hardware",            "dashboard alerts",         "retention_sweep"),
     "alert:cleared":    _row(OPS,          "dashboard alerts hardware",            "dashboard alerts"),
     "service:down":     _row(OPS,          "dashboard services",                   "dashboard services"),
     "service:up":       _row(OPS,          "dashboard services",                   "dashboard services"),
     "cache:degraded":   _row(OPS,          "dashboard cache"),
     "cache:restored":   _row(OPS,          "dashboard cache",                      "dashboard cache"),
-    "user:action":      _row("admin",      "",                                     "",                         "replay_failed"),
+    "user:action":      _row("admin",      "",                                     "",                         "replay_failed retention_sweep"),
 }
 # fmt: on
 

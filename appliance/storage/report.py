@@ -12,11 +12,14 @@ from appliance.errors import StoreDamaged
 from appliance.storage.admission import Admission
 from appliance.storage.forecast import Forecast, forecast
 from appliance.storage.measured import JobBytes, weigh
-from appliance.storage.volume import marks, measure, taken
+from appliance.storage.retention import Removal
+from appliance.storage.survey import survey
+from appliance.storage.volume import taken
 from appliance.store.database import open_reader
 from bus.events import JobOptions
 
 LARGEST = 20
+NEXT = 50
 JOBS = """SELECT jobs.job, name, state, pinned, ended_at, source_bytes, scratch_bytes, clip_bytes FROM jobs
 LEFT JOIN job_bytes USING (job) WHERE state <> 'deleted'"""
 
@@ -51,16 +54,22 @@ class StorageReport(Struct, frozen=True, kw_only=True):
     """By kind: sources, scratch, clips, uploads, input, models, database, bus, logs, ballast."""
     largest: list[JobUse]
     """At most LARGEST jobs, the largest first."""
+    short_bytes: int
+    """How much more retention wants to be free."""
+    next: list[Removal]
+    """What retention would remove now, in order, at most NEXT."""
+    next_bytes: int
+    """Of all that it would remove."""
     typical: Forecast
     """What a job with a source as large as the median of this box's will take."""
 
 
 def report(config: Config) -> StorageReport:
-    """Measure now. Takes about a millisecond for each open job and each that was never measured."""
+    """Measure now: walks through the folders of open jobs and of those never measured. Raises `SourceUnavailable`."""
     data_dir = config.data_dir
-    volume = measure(data_dir)
-    kept = marks(config.admission, config.retention, volume.total_bytes)
     ratios, promised = Admission(config).known()
+    found = survey(config)
+    volume, kept = found.volume, found.marks
     jobs, median = _jobs(config)
     sums = JobBytes(
         source_bytes=sum(job.bytes.source_bytes for job in jobs),
@@ -91,6 +100,9 @@ def report(config: Config) -> StorageReport:
             "ballast": taken(data_dir / "run" / "ballast"),
         },
         largest=[job for job in jobs[:LARGEST] if job.bytes.total_bytes],
+        short_bytes=found.short_bytes,
+        next=found.removals[:NEXT],
+        next_bytes=sum(removal.size_bytes for removal in found.removals),
         typical=forecast(median, JobOptions(), config.stages, ratios),
     )
 

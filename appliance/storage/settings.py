@@ -57,19 +57,70 @@ class Admission(Struct, frozen=True, kw_only=True):
             "still write down what you delete. 0: none.",
         ),
     ] = 32 * MIB
+    check_s: Annotated[
+        float, Meta(ge=0.1, le=20, description="Seconds between two looks at the data volume's free space.")
+    ] = 2.0
 
 
 class Retention(Struct, frozen=True, kw_only=True):
-    """How much retention keeps free."""
+    """What is removed by itself, and when. What belongs to open or pinned jobs never is."""
 
+    enabled: Annotated[bool, Meta(description="Whether anything is removed by itself.")] = True
+    every_s: Annotated[float, Meta(ge=1, le=604800, description="Seconds between two sweeps.")] = 3600.0
     free_bytes: Annotated[
         int,
         Meta(
             ge=0,
-            description="Free bytes on the data volume, beyond what open jobs will still need, that should be kept. "
+            description="Free bytes on the data volume, beyond what open jobs will still need, below which a sweep "
+            "also removes what has not reached its age but can be made or fetched again, until so much is free. "
             "Never less than admission.reserve_bytes.",
         ),
     ] = 10_000_000_000
+    orphans_after_s: Annotated[
+        float,
+        Meta(ge=60, le=2_592_000, description="Seconds after which files that belong to no job are removed."),
+    ] = 3600.0
+    keep_jobs: Annotated[
+        int,
+        Meta(ge=0, le=100_000, description="The newest ended jobs that keep all their files whatever their age."),
+    ] = 10
+    scratch_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days after a completed job's end until its intermediate files go: transcript, moments, faces, "
+            "crop plans. Without them its clips cannot be rendered anew. 0: never.",
+        ),
+    ] = 30.0
+    source_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days after a job's end until its copy of the source video goes, when every clip is ready. "
+            "0: never.",
+        ),
+    ] = 14.0
+    unfinished_days: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=36_500,
+            description="Days until source and intermediate files of a job go that failed, was cancelled or lacks "
+            "clips: so long it can be retried. 0: never.",
+        ),
+    ] = 30.0
+    clips_days: Annotated[
+        float, Meta(ge=0, le=36_500, description="Days after a job's end until its clips go. 0: never.")
+    ] = 0.0
+    clips_when_short: Annotated[
+        bool,
+        Meta(
+            description="Whether the oldest clips go before their age when space is short and nothing else is left to "
+            "remove."
+        ),
+    ] = False
 
 
 def contradictions(admission: Admission) -> list[tuple[str, str]]:

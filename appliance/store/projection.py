@@ -69,7 +69,7 @@ class Projection:
             self.set_meta("cursor", str(cursor))
             self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.rollback()
             raise
         return applied
 
@@ -80,7 +80,7 @@ class Projection:
             replayed = self._replay()
             self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.rollback()
             raise
         return replayed
 
@@ -96,7 +96,7 @@ class Projection:
             self.connection.execute(f"PRAGMA user_version={version}")
             self.connection.execute("COMMIT")
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.rollback()
             raise
 
     def _replay(self) -> int:
@@ -135,7 +135,9 @@ class Projection:
         self.connection.execute("COMMIT")
 
     def rollback(self) -> None:
-        self.connection.execute("ROLLBACK")
+        """Undo the open transaction, if there is one: on a full disk SQLite may have undone it itself."""
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
 
     def _record(self, fact: StoredFact) -> Event | None:
         event: Event | None

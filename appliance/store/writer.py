@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,9 @@ from appliance.store.projection import Projection, StoredFact
 from bus.errors import UndecodableEvent
 from bus.events import AnyEvent, Event, StageName, decode_event
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
+FULL_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,10 @@ class JobSummary:
 
 
 class Writer:
-    """The one writer of `appliance.db`. Every method runs on the store's own thread, in the order of the calls."""
+    """The one writer of `appliance.db`. Every method runs on the store's own thread, in the order of the calls.
+
+    On a full disk a call waits until there is room: what was refused changed nothing, and the same connection goes on.
+    """
 
     def __init__(self, projection: Projection, close: Callable[[], None], thread: ThreadPoolExecutor) -> None:
         self._projection = projection
@@ -103,22 +109,32 @@ class Writer:
         )
 
     async def renumber_begin(self) -> None:
-        await self._call(self._projection.renumber_begin)
+        await self._once(self._projection.renumber_begin)
 
     async def renumber_add(self, facts: Sequence[StoredFact]) -> None:
-        await self._call(lambda: self._projection.renumber_add(facts))
+        await self._once(lambda: self._projection.renumber_add(facts))
 
     async def renumber_end(self, epoch: str) -> None:
-        await self._call(lambda: self._projection.renumber_end(epoch))
+        await self._once(lambda: self._projection.renumber_end(epoch))
 
     async def rollback(self) -> None:
-        await self._call(self._projection.rollback)
+        await self._once(self._projection.rollback)
 
     async def live_items(self) -> list[tuple[str, int | None, AnyEvent]]:
         """Each open job and each unfinished clip of one, with the item's last fact."""
         return await self._call(self._live_items)
 
     async def _call(self, work: Callable[[], T]) -> T:
+        while True:
+            try:
+                return await self._once(work)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                log.warning("the disk is full: the database waits for room")
+                await asyncio.sleep(FULL_AGAIN_S)
+
+    async def _once(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _job_summary(self, job: str) -> JobSummary | None:

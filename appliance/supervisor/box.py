@@ -17,6 +17,7 @@ from appliance import lifecycle
 from appliance.config import Config
 from appliance.dispatcher.said import last_said
 from appliance.lifecycle import Attempt, Failure
+from appliance.supervisor.bus_watch import BusWatch
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
 from appliance.supervisor.lock import lock_box, wait_for_lock
 from appliance.supervisor.pool import Pool
@@ -33,6 +34,7 @@ from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import BusError, Permanent, Retryable, Stale
 from bus.events import STAGES, Event, ServiceDown, ServiceUp, StageName, StageStarted, WorkerOffline
+from bus.health import HealthProbe
 from bus.provision import provision
 from bus.registry import Registry
 from bus.selftest import self_test
@@ -61,6 +63,7 @@ class Box:
         self._unsaid: asyncio.Queue[Event | Death] = asyncio.Queue(MAX_UNSAID)
         self._reporter: asyncio.Task[None] | None = None
         self._staffing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Bring everything up. On an error everything that was started is ended again and the error raised."""
@@ -83,6 +86,9 @@ class Box:
         )
         await self._add(bus_program(self._server, self._bus_ready))
         assert self._bus is not None
+        probe = HealthProbe(self._data_dir, self._server.url)
+        watch = BusWatch(probe, self._data_dir, self._services["bus"].kill)
+        self._watching = asyncio.create_task(watch.serve())
         self._reporter = asyncio.create_task(self._report())
         await self._add(dispatcher_program(self._config))
         bounds = {stage: self._config.workers.bounds(stage) for stage in STAGES}
@@ -132,6 +138,7 @@ class Box:
         first = [child for name, child in self._services.items() if name not in ("dispatcher", "bus")]
         await asyncio.gather(*(one.stop(grace) for one in first), *(one.stop(grace) for one in self._pools.values()))
         await _end(self._reporter)
+        await _end(self._watching)
         for name in ("dispatcher", "bus"):
             if name == "bus" and self._bus is not None:
                 await self._bus.close()
