@@ -32,7 +32,6 @@ admission: {reserve_bytes: 50000000, floor_bytes: 45000000, full_bytes: 34000000
             resume_margin: 1.2, max_percent: 100, check_s: 0.5}
 retention: {free_bytes: 0}
 hardware: {enabled: false}
-web: {enabled: false}
 cache: {url: "off"}
 """
 DISK = 240 * MB
@@ -46,7 +45,7 @@ JOB_S = 120.0
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
     folder = tmp_path_factory.mktemp("full")
     box = RealBox(folder, SETTINGS)
-    text = box.config_path.read_text().replace("stages: {", "stages: {download: {min_free_bytes: 1000000}, ")
+    text = box.config_path.read_text().replace("download: {", "download: {min_free_bytes: 1000000, ")
     box.config_path.write_text(text)
     box.config = load(box.config_path, {})
     with small_disk(folder / "data", DISK):
