@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
+import gc
 import logging
 import os
 import signal
@@ -67,6 +69,7 @@ def run_service(serve: Callable[[Config, StatusPipe, asyncio.Event], Coroutine[A
     config = settings_of_this_process()
     setup_logging(config)
     status = StatusPipe()
+    give_memory_back()
 
     async def main() -> None:
         stopping = asyncio.Event()
@@ -78,6 +81,13 @@ def run_service(serve: Callable[[Config, StatusPipe, asyncio.Event], Coroutine[A
     except Exception:
         logging.getLogger(__name__).exception("the process ends because of an error")
         sys.exit(1)
+
+
+def give_memory_back() -> None:
+    """Return to the system what importing has used and freed: about 3 MiB of an idle process. Only glibc can."""
+    gc.collect()
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def until_stopped(work: Awaitable[None], stopping: asyncio.Event, status: StatusPipe) -> None:
