@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.middleware import DefineMiddleware
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from web.auth.guard import Authentication, guard
 from web.edge import Edge
@@ -15,15 +17,18 @@ from web.routes import HANDLERS
 from web.services import Services
 
 
-def create_app(services: Services) -> ASGIApp:
-    """The ASGI application over opened services. Its lifespan does nothing: who opened the services closes them."""
-    return Edge(create_litestar(services), services.config.web)
+def create_app(services: Services, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
+    """The ASGI application over opened services. Its lifespan does nothing: who opened the services closes them.
+
+    `more`: further handlers, under the same rules.
+    """
+    return Edge(create_litestar(services, more), services.config.web)
 
 
-def create_litestar(services: Services) -> Litestar:
+def create_litestar(services: Services, more: Sequence[ControllerRouterHandler] = ()) -> Litestar:
     """The application without its outermost layer, for those who look at its routes."""
     return Litestar(
-        route_handlers=HANDLERS,
+        route_handlers=[*HANDLERS, *more],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         state=State({"services": services}),
         middleware=[DefineMiddleware(Authentication, exclude_http_methods=())],

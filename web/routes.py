@@ -5,12 +5,14 @@ from __future__ import annotations
 from litestar.types import ControllerRouterHandler
 
 from web import health, static
+from web.auth import accounts
 from web.auth import routes as auth
 from web.uploads import plain, tus
 
 HANDLERS: list[ControllerRouterHandler] = [
     *health.HANDLERS,
     *auth.HANDLERS,
+    *accounts.HANDLERS,
     *tus.HANDLERS,
     *plain.HANDLERS,
     *static.HANDLERS,
