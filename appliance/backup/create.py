@@ -26,7 +26,8 @@ from appliance.backup.snapshot import copy_database
 from appliance.config import Config
 from appliance.errors import BackupDamaged, BackupRefused
 from appliance.models import REGISTRY, state
-from stages.folder import PART_SUFFIX, fsync
+from appliance.private import publish_private
+from stages.folder import PART_SUFFIX
 
 SPARE_BYTES = 16 * 2**20
 """For headers and rounding, on top of the forecast."""
@@ -61,7 +62,7 @@ def create(
     data_dir = config.data_dir.resolve()
     file = _place(file, data_dir, replace=replace)
     _sweep(file)
-    with _part(file, ".db") as database, _part(file, ".web") as web, _part(file) as part:
+    with _part(file, ".db") as database, _part(file, ".web") as web:
         originals = [path for name in (DATABASE, WEB_DATABASE) if (path := data_dir / name).exists()]
         _need_room(file, 2 * sum(path.stat().st_size for path in originals))
         copy_database(data_dir / DATABASE, database)
@@ -82,15 +83,11 @@ def create(
             done += more
             report(done, total)
 
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as out:
+        with publish_private(file) as out:
             archive = ArchiveWriter(out, count)
             skipped = _fill(archive, notes, entries)
             manifest = _manifest(config, told, archive, skipped, clips=clips, sources=sources)
             archive.finish(manifest)
-        fsync(part)
-        part.replace(file)
-        fsync(file.parent)
     left = [] if sources else videos
     return Made(
         file=str(file),
@@ -118,8 +115,8 @@ def _place(file: Path, data_dir: Path, *, replace: bool) -> Path:
 
 
 @contextmanager
-def _part(file: Path, what: str = "") -> Iterator[Path]:
-    """A temporary path beside `file`, gone at the end. `stages.folder.publish` would give it everybody's rights."""
+def _part(file: Path, what: str) -> Iterator[Path]:
+    """A temporary path beside `file`, gone at the end."""
     path = file.with_name(f".{file.name}{what}.{os.getpid()}{PART_SUFFIX}")
     path.unlink(missing_ok=True)
     try:

@@ -41,6 +41,7 @@ COMMANDS = {
     "doctor": "appliance.cli.doctor:doctor",
     "backup": "appliance.cli.backup:backup",
     "restore": "appliance.cli.backup:restore",
+    "support": "appliance.cli.support:support",
     "rebuild": "appliance.cli.rebuild:rebuild",
 }
 """Command name to `module:attribute`, in the order in which help lists them."""
