@@ -41,6 +41,9 @@ class WorkerState(Struct, frozen=True, kw_only=True):
     progress_at: datetime | None = None
     """When `progress` last changed: a worker that heartbeats but stands still is stuck."""
     rss_bytes: int = 0
+    """Memory of the worker and of the stage that it runs."""
+    gpu_memory_bytes: int | None = None
+    """Memory that they hold on NVIDIA cards; None without a driver."""
     version: str = ""
 
 

@@ -37,6 +37,8 @@ def workers(session: Session, as_json: bool) -> None:
         work = "idle" if row.job is None else f"job {row.job}" + (f" clip {row.clip}" if row.clip else "")
         share = f" {row.progress:.0%}" if row.progress is not None and row.job else ""
         memory = f"{row.rss_bytes / 2**20:.0f} MiB" if row.rss_bytes else ""
+        if row.gpu_memory_bytes:
+            memory += f" + {row.gpu_memory_bytes / 2**20:.0f} MiB on the card"
         click.echo(f"{row.stage:11} {row.worker} {row.host} pid {row.pid:<7} {memory:>8}  {work}{share}")
 
 

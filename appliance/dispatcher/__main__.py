@@ -58,6 +58,8 @@ async def _serve(config: Config, status: StatusPipe, stopping: asyncio.Event) ->
                     cache=ssot,
                     announcer=announcer,
                     minimum=minimum,
+                    bounds={stage: config.workers.bounds(stage) for stage in STAGES},
+                    stall_s={stage: float(getattr(config.workers, stage).stall_timeout_s) for stage in STAGES},
                     keeper=Keeper(
                         bus, by=SOURCE, max_age_s=config.bus.max_age_days * DAY_S, max_bytes=config.bus.max_bytes
                     ),

@@ -34,7 +34,7 @@ Handler = Callable[[AnyEvent], Awaitable[object]]
 
 
 class Actions:
-    """The handlers over one bus and store. `handlers` lacks `check_workers` and `retention_sweep`."""
+    """The handlers over one bus and store, but for `autoscale`, `check_workers` and `retention_sweep`."""
 
     def __init__(self, bus: Bus, store: Writer, data_dir: Path) -> None:
         self._bus = bus

@@ -18,6 +18,7 @@ from typing import cast
 from appliance import lifecycle
 from appliance.control.keeper import Keeper
 from appliance.dispatcher.actions import Actions, Handler, undeliverable
+from appliance.dispatcher.autoscale import Autoscaler
 from appliance.dispatcher.background import keep_running
 from appliance.dispatcher.cache import CacheParts, NoCache
 from appliance.dispatcher.engine import Engine
@@ -70,6 +71,8 @@ class Dispatcher:
         cache: CheckedCache | None = None,
         announcer: Announcer | None = None,
         minimum: dict[StageName, int] | None = None,
+        bounds: Mapping[StageName, tuple[int, int]] | None = None,
+        stall_s: Mapping[StageName, float] | None = None,
         keeper: Keeper | None = None,
         background: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
         retention: Handler | None = None,
@@ -86,8 +89,10 @@ class Dispatcher:
         )
         self._background = background or {}
         self._retention = retention or _ignore
-        self._workers = WorkerWatch(bus, store, settings, self._minimum, self._keeper.mode)
+        self._stall_s = stall_s or {}
+        self._bounds = bounds or {}
         self._figures = Figures()
+        self._make_watches()
 
     def handlers(self) -> Mapping[Action, Handler]:
         """What carries out each action of the table."""
@@ -95,6 +100,7 @@ class Dispatcher:
             **Actions(self._bus, self._store, self._data_dir).handlers,
             "check_workers": self._workers.check,
             "retention_sweep": self._retention,
+            "autoscale": self._autoscaler.check,
         }
 
     async def prepare(self) -> None:
@@ -123,8 +129,18 @@ class Dispatcher:
                     await self._store.apply([StoredFact(raw.seq, raw.subject, raw.data) for raw in batch])
                     after = batch[-1].seq
 
+    def _make_watches(self) -> None:
+        """Anew for each stream: what they know is of the one that was."""
+        self._workers = WorkerWatch(
+            self._bus, self._store, self._settings, self._minimum, self._keeper.mode, self._stall_s
+        )
+        self._queues = QueueWatch(self._bus, self._settings, lambda depths: self._autoscaler.look(depths))
+        self._autoscaler = Autoscaler(
+            self._bus, self._settings, self._bounds, mode=self._keeper.mode, level=self._queues.level
+        )
+
     async def _serve(self) -> None:
-        self._workers = WorkerWatch(self._bus, self._store, self._settings, self._minimum, self._keeper.mode)
+        self._make_watches()
         engine = Engine(self._store, self.handlers(), self._settings, self._bus_answers, self._figures)
         cache = CacheParts(self._cache or NoCache(), self._settings, self._figures)
         async with asyncio.TaskGroup() as tasks:
@@ -136,7 +152,7 @@ class Dispatcher:
             tasks.create_task(self._announcer.serve())
             tasks.create_task(self._keeper.serve())
             tasks.create_task(self._workers.serve())
-            tasks.create_task(QueueWatch(self._bus, self._settings).serve())
+            tasks.create_task(self._queues.serve())
             tasks.create_task(self._read_advisories())
             for name, serve in self._background.items():
                 tasks.create_task(keep_running(name, serve))

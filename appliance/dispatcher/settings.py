@@ -77,6 +77,27 @@ class Dispatcher(Struct, frozen=True, kw_only=True):
         float,
         Meta(ge=1, le=31_536_000, description="Seconds the oldest task has waited, from which its queue is critical."),
     ] = 14400.0
+    scale_up_after_s: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=86400,
+            description="Seconds in which tasks wait and every worker of a stage is at work, after which it gets "
+            "another one, up to workers.<stage>.max. A queue at warning or critical gets one at once.",
+        ),
+    ] = 10.0
+    scale_down_after_s: Annotated[
+        float,
+        Meta(
+            ge=1,
+            le=86400,
+            description="Seconds in which a worker of a stage had nothing to do, after which one leaves, down to "
+            "workers.<stage>.min.",
+        ),
+    ] = 120.0
+    scale_cooldown_s: Annotated[
+        float, Meta(ge=0, le=86400, description="Least seconds between two changes of a stage's number of workers.")
+    ] = 5.0
     workers_report_s: Annotated[
         float, Meta(ge=1, le=86400, description="Seconds between two reports of the workers to the log.")
     ] = 60.0

@@ -42,6 +42,7 @@ Action = Literal[
     "remove_file",  # remove what retention said is gone
     "measure_job",  # weigh the ended job's files: forecasts learn from it
     "retention_sweep",  # remove what may go: space is short, or a person asked
+    "autoscale",  # does a stage need another worker, or one fewer? say so
     "check_workers",  # does each stage have its minimum? raise or clear the alert
     "replay_failed",  # run failed actions again, or drop them, as a person asked
 ]
@@ -108,7 +109,7 @@ TABLE: dict[str, Row] = {
     "worker:offline":   _row(OPS,          "dashboard agents_workers queue",       "dashboard agents_workers", "check_workers"),
     "worker:scaled":    _row(OPS,          "agents_workers queue",                 "agents_workers",           "check_workers"),
     "control:changed":  _row(OPS,          "dashboard queue agents_workers",       "dashboard queue"),
-    "queue:threshold":  _row(OPS,          "dashboard queue alerts",               "dashboard queue"),
+    "queue:threshold":  _row(OPS,          "dashboard queue alerts",               "dashboard queue",          "autoscale"),
     "alert:raised":     _row(OPS,          "dashboard alerts hardware",            "dashboard alerts",         "retention_sweep"),
     "alert:cleared":    _row(OPS,          "dashboard alerts hardware",            "dashboard alerts"),
     "service:down":     _row(OPS,          "dashboard services",                   "dashboard services"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -44,22 +45,35 @@ def level_after(before: Level, depth: int, oldest_s: float, warning: Limits, cri
 
 
 class QueueWatch:
-    """Publishes `queue:threshold` for each change. `serve` runs until cancelled."""
+    """Publishes `queue:threshold` for each change. `serve` runs until cancelled; `looked` gets the queues each time."""
 
-    def __init__(self, bus: Bus, settings: Settings) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        settings: Settings,
+        looked: Callable[[Mapping[StageName, QueueDepth]], Awaitable[None]] | None = None,
+    ) -> None:
         self._bus = bus
+        self._looked = looked
         self._every_s = settings.queue_check_s
         self._warning = Limits(settings.queue_warning, settings.queue_warning_age_s)
         self._critical = Limits(settings.queue_critical, settings.queue_critical_age_s)
         self._levels: dict[StageName, Level] | None = None
+
+    def level(self, stage: StageName) -> Level:
+        """Of the stage's queue, as last said."""
+        return (self._levels or {}).get(stage, "ok")
 
     async def serve(self) -> None:
         while True:
             try:
                 if self._levels is None:
                     self._levels = await self._last_said()
-                for stage, queue in (await self._bus.queue_depths()).items():
+                depths = await self._bus.queue_depths()
+                for stage, queue in depths.items():
                     await self._look(self._levels, stage, queue)
+                if self._looked is not None:
+                    await self._looked(depths)
             except Retryable as error:
                 log.warning("the bus is away: queues are not watched", extra={"error": str(error)})
             await asyncio.sleep(self._every_s)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from appliance.control.frozen import FrozenWatch
 from appliance.control.holds import Mode
 from appliance.dispatcher.missing import Missing
 from appliance.dispatcher.said import SOURCE, last_said, say_alert
@@ -34,6 +35,8 @@ SETTLE_S = DEFAULTS.worker_ttl_s + 5.0
 ALIVE_AFTER_S = 2 * DEFAULTS.worker_ttl_s
 """An entry that is there for longer than it could be without a heartbeat: that worker is alive."""
 LOOK_S = 1.0
+FROZEN_LOOK_S = DEFAULTS.worker_ttl_s / 3
+"""As often as workers report."""
 ONLINE = "SELECT worker, stage FROM workers WHERE state = 'online'"
 
 
@@ -47,6 +50,7 @@ class WorkerWatch:
         settings: Settings,
         minimum: dict[StageName, int],
         mode: Callable[[StageName], Mode],
+        stall_s: Mapping[StageName, float],
     ) -> None:
         self._bus = bus
         self._store = store
@@ -55,6 +59,8 @@ class WorkerWatch:
         self._present: dict[str, tuple[WorkerState, float]] = {}
         self._missing = Missing(minimum, settings.workers_missing_s)
         self._mode = mode
+        self._frozen = FrozenWatch(stall_s)
+        self._standing_still: dict[str, str] = {}
         self._settled = False
 
     async def serve(self) -> None:
@@ -62,6 +68,7 @@ class WorkerWatch:
             tasks.create_task(self._watch())
             tasks.create_task(self._clean())
             tasks.create_task(self._report())
+            tasks.create_task(self._look_for_frozen())
             tasks.create_task(self._alert())
 
     async def check(self, _event: Event | None = None) -> None:
@@ -158,8 +165,20 @@ class WorkerWatch:
                 await self._say_offline(worker, stage, "gone, and nobody was there to see it")
         now = asyncio.get_running_loop().time()
         for worker, (state, since) in list(self._present.items()):
-            if worker not in online and now - since > ALIVE_AFTER_S:
+            if worker not in online and worker not in self._standing_still and now - since > ALIVE_AFTER_S:
                 await self._say_online(state)
+
+    async def _look_for_frozen(self) -> None:
+        while True:
+            await asyncio.sleep(FROZEN_LOOK_S)
+            try:
+                states = await self._registry.all()
+                self._standing_still = self._frozen.look(states, asyncio.get_running_loop().time())
+                for state in states:
+                    if (reason := self._standing_still.get(state.worker)) is not None:
+                        await self._say_offline(state.worker, state.stage, reason)
+            except Retryable as error:
+                log.warning("the bus is away: frozen workers are not looked for", extra={"error": str(error)})
 
     async def _report(self) -> None:
         while True:

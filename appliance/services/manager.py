@@ -32,6 +32,7 @@ from appliance.services.supervised import services
 from appliance.services.workers import Workers
 from bus.connection import Bus
 from bus.errors import BusError
+from bus.events import STAGES
 from bus.registry import Registry
 
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class DataManager:
         self._timeout_s = config.cache.query_timeout_s
         stages = {name: getattr(config.workers, name) for name in config.workers.__struct_fields__}
         self._wanted = {name: stage.min for name, stage in stages.items()}
+        self._most: dict[str, int] = {stage: config.workers.bounds(stage)[1] for stage in STAGES}
         self._stall_s = {name: stage.stall_timeout_s for name, stage in stages.items()}
         self._position = NOWHERE
 
@@ -129,7 +131,7 @@ class DataManager:
         )
         drained = {row.target for row in standing if row.mode == "drain"}
         wanted = {stage: 0 if stage in drained else least for stage, least in self._wanted.items()}
-        return workers.workers(states, offline, now, wanted=wanted, stall_s=self._stall_s)
+        return workers.workers(states, offline, now, wanted=wanted, most=self._most, stall_s=self._stall_s)
 
     async def _fetch(self, name: str, now: datetime, shared: _Shared) -> Fetched:
         if (query := STORED.get(name)) is not None:

@@ -32,6 +32,9 @@ class Worker(Struct, frozen=True, kw_only=True):
     progress_age_s: float | None
     """Seconds since `progress` last changed."""
     rss_bytes: int
+    """Of the worker and the stage that it runs."""
+    gpu_memory_bytes: int | None
+    """The same on NVIDIA cards; None without a driver."""
 
 
 class Gone(Struct, frozen=True, kw_only=True):
@@ -51,6 +54,8 @@ class StageWorkers(Struct, frozen=True, kw_only=True):
     stuck: int
     min: int
     """How many are wanted at least: the configuration's minimum, none while the stage is drained."""
+    max: int
+    """How many there may be at most; 0: this box runs none."""
 
 
 class Workers(Struct, frozen=True, kw_only=True):
@@ -76,9 +81,10 @@ def workers(
     now: datetime,
     *,
     wanted: Mapping[str, int],
+    most: Mapping[str, int],
     stall_s: Mapping[str, float],
 ) -> Workers:
-    """The registry's and the store's view together; `wanted` and `stall_s` by stage, from the configuration."""
+    """The registry's and the store's view together; `wanted`, `most` and `stall_s` by stage, from the configuration."""
     found = sorted(
         (_worker(state, now, stall_s[state.stage]) for state in states),
         key=lambda worker: (STAGES.index(worker.stage), worker.worker),
@@ -89,6 +95,7 @@ def workers(
             working=sum(1 for w in found if w.stage == stage and w.state == "working"),
             stuck=sum(1 for w in found if w.stage == stage and w.state == "stuck"),
             min=wanted[stage],
+            max=most[stage],
         )
         for stage in STAGES
     }
@@ -117,4 +124,5 @@ def _worker(state: WorkerState, now: datetime, stall_s: float) -> Worker:
         progress=state.progress,
         progress_age_s=None if age_s is None else round(age_s, 1),
         rss_bytes=state.rss_bytes,
+        gpu_memory_bytes=state.gpu_memory_bytes,
     )

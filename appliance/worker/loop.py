@@ -199,6 +199,7 @@ class Worker:
                     log.warning(
                         "the outcome waits for the bus", extra={"job": delivery.command.job, "error": str(error)}
                     )
+                    self._reporter.moves()
                     await asyncio.sleep(STORE_AGAIN_S)
                     continue
                 return

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from msgspec import Struct
 
 from appliance import __version__
 from appliance.lifecycle import Attempt
 from appliance.parent import Status, StatusPipe
+from appliance.worker.usage import UsageReader
 from bus.connection import Bus
 from bus.errors import Retryable
 from bus.events import StageName
@@ -47,6 +47,7 @@ class Reporter:
         self._bus = bus
         self._registry = Registry(bus)
         self._status = status
+        self._usage = UsageReader()
         self._started_at = datetime.now(UTC)
         self._progress = 0.0
         self._progress_at: datetime | None = None
@@ -60,6 +61,10 @@ class Reporter:
         self.item = (job, clip)
         self._progress, self._progress_at = 0.0, datetime.now(UTC)
         self._send_status()
+
+    def moves(self) -> None:
+        """The work gets on, though no stage says so: its outcome waits for the bus."""
+        self._progress_at = datetime.now(UTC)
 
     def ends(self) -> None:
         """Nothing in hand any more."""
@@ -95,7 +100,7 @@ class Reporter:
     async def serve(self) -> None:
         """Registry entry and sign of life, every few seconds."""
         while True:
-            rss_bytes = await asyncio.to_thread(_rss_bytes)
+            usage = await asyncio.to_thread(self._usage.read)
             job, clip = self.item or (None, None)
             state = WorkerState(
                 worker=self._worker,
@@ -107,7 +112,8 @@ class Reporter:
                 started_at=self._started_at,
                 progress=self._progress if job else None,
                 progress_at=self._progress_at if job else None,
-                rss_bytes=rss_bytes,
+                rss_bytes=usage.rss_bytes,
+                gpu_memory_bytes=usage.gpu_memory_bytes,
                 version=__version__,
             )
             with suppress(Retryable):
@@ -123,8 +129,3 @@ class Reporter:
     def _send_status(self) -> None:
         job, clip = self.item or (None, None)
         self._status.send(Status(worker=self._worker, stage=self._stage, job=job, clip=clip))
-
-
-def _rss_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

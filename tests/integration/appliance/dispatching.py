@@ -97,11 +97,12 @@ async def dispatcher(
     cache: RecordingCache | None = None,
     faults: Mapping[Action, Handler] | None = None,
     minimum: dict[StageName, int] | None = None,
+    stall_s: dict[StageName, float] | None = None,
 ) -> AsyncIterator[Recorded]:
     """Runs until the end of the block. An error in it is the test's."""
     store = await Writer.open(database(nats))
     bus = await nats.bus("dispatcher")
-    running = Recorded(bus, store, nats.data_dir, settings, cache=cache, minimum=minimum)
+    running = Recorded(bus, store, nats.data_dir, settings, cache=cache, minimum=minimum, stall_s=stall_s)
     running.ran, running.faults, running.progress = [], dict(faults or {}), asyncio.Event()
     await running.prepare()
     task = asyncio.create_task(running.serve())

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from appliance.control.frozen import FrozenWatch
 from appliance.dispatcher import workers as watching
 from bus.connection import Bus
 from bus.events import (
@@ -35,7 +36,12 @@ TTL_S = 1.0
 @pytest.fixture
 async def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsBox]:
     """A server whose registry forgets after a second, and a watch whose times fit that."""
-    for name, value in (("SETTLE_S", 1.3), ("ALIVE_AFTER_S", 1.3), ("LOOK_S", 0.1)):
+    for name, value in (
+        ("SETTLE_S", 1.3),
+        ("ALIVE_AFTER_S", 1.3),
+        ("LOOK_S", 0.1),
+        ("FROZEN_LOOK_S", 0.1),
+    ):
         monkeypatch.setattr(watching, name, value)
     async with nats_box(tmp_path, Limits(worker_ttl_s=TTL_S)) as box:
         yield box
@@ -68,6 +74,14 @@ class Worker:
         while True:
             await asyncio.sleep(TTL_S / 4)
             await self.registry.put(self._state)
+
+    def work_on(self, job: str) -> None:
+        self._state = msgspec.structs.replace(self._state, job=job, progress=0.0, progress_at=datetime.now(UTC))
+
+    async def get_on(self) -> None:
+        while True:
+            self._state = msgspec.structs.replace(self._state, progress_at=datetime.now(UTC))
+            await asyncio.sleep(0.1)
 
     async def freeze(self) -> None:
         assert self._beating is not None
@@ -107,6 +121,30 @@ async def test_a_worker_that_falls_silent_is_reported_once_and_again_online_when
         assert (online.worker, online.host) == (worker.id, "far")
         await worker.freeze()
     assert await facts_of(bus, worker.id) == ["WorkerOnline", "WorkerOffline", "WorkerOnline"]
+
+
+async def test_a_worker_that_reports_but_stands_still_is_reported_frozen_once(
+    box: NatsBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "FrozenWatch", lambda stall_s: FrozenWatch(stall_s, margin_s=0.2))
+    bus = await box.bus("supervisor")
+    frozen, working = Worker(bus), Worker(bus)
+    settings = msgspec.structs.replace(QUICK, workers_clean_s=1.0)
+    async with bus.live("evt.worker.>") as feed, dispatcher(box, settings, stall_s={"cut": 0.8}):
+        for one in (frozen, working):
+            one.work_on("j" * 26)
+            await one.come()
+        moving = asyncio.create_task(working.get_on())
+        offline = await next_of(feed, WorkerOffline)
+        assert isinstance(offline, WorkerOffline)
+        assert offline.worker == frozen.id
+        assert offline.reason.startswith(f"frozen: it reports, but has not got on with job {'j' * 26} for 1 s")
+        await asyncio.sleep(2.0)  # several looks and a cleaning: that nothing more is said is the test
+        assert await facts_of(bus, frozen.id) == ["WorkerOnline", "WorkerOffline"]
+        assert await facts_of(bus, working.id) == ["WorkerOnline"]
+        moving.cancel()
+        await frozen.freeze()
+        await working.freeze()
 
 
 async def test_a_death_that_the_supervisor_reported_is_not_reported_again(box: NatsBox) -> None:

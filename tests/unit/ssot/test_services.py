@@ -212,6 +212,7 @@ def state(stage: str, **changes: object) -> WorkerState:
 
 
 WANTED: dict[str, int] = dict.fromkeys(STAGES, 1)
+MOST: dict[str, int] = dict.fromkeys(STAGES, 2)
 STALL_S: dict[str, float] = dict.fromkeys(STAGES, 120.0)
 
 
@@ -219,7 +220,7 @@ def test_a_worker_that_reports_but_stands_still_is_stuck() -> None:
     busy = state("cut", job="j", clip=1, progress_at=NOW - timedelta(seconds=5))
     frozen = state("cut", job="j", clip=2, progress_at=NOW - timedelta(seconds=121))
     idle = state("download", progress_at=NOW - timedelta(hours=1))
-    found = workers([frozen, busy, idle], [], NOW, wanted=WANTED, stall_s=STALL_S)
+    found = workers([frozen, busy, idle], [], NOW, wanted=WANTED, most=MOST, stall_s=STALL_S)
     assert {worker.worker: worker.state for worker in found.workers} == {
         busy.worker: "working",
         frozen.worker: "stuck",
@@ -243,7 +244,7 @@ def test_workers_that_went(db: sqlite3.Connection) -> None:
 
 
 def test_the_dashboard_says_why_the_box_is_not_well(db: sqlite3.Connection) -> None:
-    all_there = workers([state(stage) for stage in STAGES], [], NOW, wanted=WANTED, stall_s=STALL_S)
+    all_there = workers([state(stage) for stage in STAGES], [], NOW, wanted=WANTED, most=MOST, stall_s=STALL_S)
     depths = queue({stage: QueueDepth(0, 0, 0, None) for stage in STAGES}, {}, [])
     well = dashboard.dashboard(dashboard.stored_part(db, NOW), depths, all_there)
     assert (well.verdict, well.reasons) == ("ok", [])
@@ -252,7 +253,7 @@ def test_the_dashboard_says_why_the_box_is_not_well(db: sqlite3.Connection) -> N
     project(db, AlertRaised(alert="disk", severity="critical", message="the disk is full"))
     project(db, AlertRaised(alert="load", severity="warning", message="much to do"))
     stuck = state("cut", job="j", progress_at=facts.START - timedelta(hours=1))
-    fewer = workers([stuck], [], NOW, wanted=WANTED, stall_s=STALL_S)
+    fewer = workers([stuck], [], NOW, wanted=WANTED, most=MOST, stall_s=STALL_S)
     ill = dashboard.dashboard(dashboard.stored_part(db, NOW), depths, fewer)
     assert ill.verdict == "degraded"
     assert ill.reasons[:2] == ["the disk is full", "cache is down: killed"]

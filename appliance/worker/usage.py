@@ -1,0 +1,71 @@
+"""What a worker takes of the machine: its own memory and that of the stage it runs, on the card too. Blocking."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+from msgspec import Struct
+
+from appliance.monitor.gpu import load_nvml
+
+log = logging.getLogger(__name__)
+
+
+class Usage(Struct, frozen=True):
+    """Of this process and everything below it, now."""
+
+    rss_bytes: int
+    gpu_memory_bytes: int | None
+    """On all cards together; None without a driver, or when it does not tell."""
+
+
+class UsageReader:
+    """Call `read` from one thread at a time. `load` gives the NVML module, or None without a driver."""
+
+    def __init__(self, load: Callable[[], Any | None] = load_nvml) -> None:
+        self._load = load
+        self._nvml: Any | None = None
+        self._looked = False
+        self._myself = psutil.Process()
+
+    def read(self) -> Usage:
+        """Never raises for the driver's sake."""
+        rss_bytes, pids = 0, set()
+        for process in (self._myself, *self._myself.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                rss_bytes += process.memory_info().rss
+                pids.add(process.pid)
+        return Usage(rss_bytes, self._gpu_memory_bytes(pids))
+
+    def _gpu_memory_bytes(self, pids: set[int]) -> int | None:
+        nvml = self._open()
+        if nvml is None:
+            return None
+        try:
+            used = 0
+            for index in range(nvml.nvmlDeviceGetCount()):
+                card = nvml.nvmlDeviceGetHandleByIndex(index)
+                for process in nvml.nvmlDeviceGetComputeRunningProcesses(card):
+                    if process.pid in pids:
+                        used += process.usedGpuMemory or 0
+        except nvml.NVMLError as error:
+            log.debug("NVML does not tell: %s", error)
+            return None
+        return used
+
+    def _open(self) -> Any | None:
+        """The module, opened at the first call; a driver that comes later is found by the next worker."""
+        if not self._looked:
+            self._looked = True
+            self._nvml = self._load()
+            if self._nvml is not None:
+                try:
+                    self._nvml.nvmlInit()
+                except self._nvml.NVMLError as error:
+                    log.warning("the NVIDIA driver does not answer: %s", error)
+                    self._nvml = None
+        return self._nvml
