@@ -3,16 +3,12 @@
 Starts `appliance up` with its defaults on an empty folder, waits until it has settled, then sums over all its
 processes: resident memory (RSS, and PSS, which counts shared pages once) and processor time used in the interval, as a
 share of one core. Processor time is what the kernel booked to the processes, so other load does not matter.
-
-What only the development environment has is hidden from the box: the bus's client imports aiohttp when it finds it
-(9 MiB in each process), and only a test's upload client brings it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.lean import lean_environment
 
 MAX_RSS_MIB = 450
 MAX_CORE_SHARE = 0.03
@@ -36,10 +34,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         config = Path(folder) / "appliance.yaml"
         config.write_text("data_dir: data\nbus: {port: 0}\nweb: {port: 0}\n")
-        hidden = Path(folder) / "hidden"
-        hidden.mkdir()
-        (hidden / "aiohttp.py").write_text("raise ImportError('a normal installation has none')\n")
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(hidden), str(Path.cwd())))}
+        environment = lean_environment(Path(folder))
         command = [sys.executable, "-m", "appliance", "-c", str(config), "up"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as box:
             assert box.stderr is not None

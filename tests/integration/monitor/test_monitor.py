@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from appliance.alerts.notifier import Notifier, send
 from appliance.alerts.send import Order
 from appliance.alerts.settings import Alerts, Notify, RuleChange
 from appliance.monitor.latest import HostView, latest
-from appliance.monitor.service import Monitor
+from appliance.monitor.service import Monitor, boot_clock
 from appliance.settings import Bus as BusSection
 from appliance.settings import Config
 from appliance.supervisor.programs import monitor_program
@@ -34,6 +33,7 @@ from bus.events import AlertCleared, AlertRaised, ClipFailed
 from bus.ids import new_id
 from bus.tap import history
 from tests.integration.conftest import NatsBox, nats_box
+from tests.lean import lean_environment
 from tests.unit.monitor.recorded import Err, RecordedNvml, l4
 
 A = "GPU-aaaa0000-1111-2222-3333-444455556666"
@@ -145,7 +145,7 @@ async def test_nothing_in_the_boot_grace(nats: NatsBox, tmp_path: Path) -> None:
     config = config_of(tmp_path, disk_data_used=FULL)
     config = replace(config, alerts=replace(config.alerts, boot_grace_s=3600.0))
     bus = await nats.bus("monitor")
-    async with sending(bus, config, box_started=None) as monitor:
+    async with sending(bus, config, box_started=boot_clock()) as monitor:
         assert [await monitor.step() for _ in range(5)] == [[]] * 5
     assert await alerts_of(bus) == []
 
@@ -286,9 +286,11 @@ async def test_the_process_is_cheap_and_comes_back_after_a_kill(tmp_path: Path) 
         assert spec is not None
         reader = await nats.bus("cli")
 
+        environment = {**lean_environment(tmp_path), **spec.env}
+
         def start() -> subprocess.Popen[bytes]:
             with (tmp_path / "monitor.log").open("ab") as log:
-                return subprocess.Popen(spec.argv, env={**os.environ, **spec.env}, stdout=log, stderr=log)
+                return subprocess.Popen(spec.argv, env=environment, stdout=log, stderr=log)
 
         process = await asyncio.to_thread(start)
         try:
