@@ -11,6 +11,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from web.auth.guard import Authentication, guard
+from web.compact import Compact
 from web.edge import Edge
 from web.problems import answer
 from web.routes import HANDLERS
@@ -22,7 +23,7 @@ def create_app(services: Services, more: Sequence[ControllerRouterHandler] = ())
 
     `more`: further handlers, under the same rules.
     """
-    return Edge(create_litestar(services, more), services.config.web)
+    return Edge(Compact(create_litestar(services, more)), services.config.web, services.metrics)
 
 
 def create_litestar(services: Services, more: Sequence[ControllerRouterHandler] = ()) -> Litestar:

@@ -17,6 +17,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.face import Web, is_loopback, public_host
+from web.metrics import WebMetrics
 from web.problems import MEDIA_TYPE, Problem
 
 access = logging.getLogger("web.access")
@@ -42,8 +43,9 @@ MAX_LOGGED_CHARS = 300
 class Edge:
     """An ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, settings: Web) -> None:
+    def __init__(self, app: ASGIApp, settings: Web, metrics: WebMetrics) -> None:
         self._app = app
+        self._metrics = metrics
         self._names = _own_names(settings)
         self._loopback_only = is_loopback(settings.host)
         self._log = settings.access_log
@@ -54,6 +56,7 @@ class Edge:
         ident = secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = ident
         started = time.perf_counter()
+        self._metrics.begun()
         status = 0
 
         async def observed(message: Message) -> None:
@@ -73,8 +76,10 @@ class Edge:
             else:
                 await _refuse(scope, observed)
         finally:
+            seconds = time.perf_counter() - started
+            self._metrics.ended(scope, status, seconds)
             if self._log:
-                self._note(scope, ident, status, time.perf_counter() - started)
+                self._note(scope, ident, status, seconds)
 
     def _finished(self, headers: list[tuple[bytes, bytes]], ident: str) -> list[tuple[bytes, bytes]]:
         present = {name.lower() for name, _ in headers}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from web import health, static
+from web import health, metrics, static
 from web.auth import accounts
 from web.auth import routes as auth
 from web.uploads import plain, tus
@@ -15,5 +15,6 @@ HANDLERS: list[ControllerRouterHandler] = [
     *accounts.HANDLERS,
     *tus.HANDLERS,
     *plain.HANDLERS,
+    *metrics.HANDLERS,
     *static.HANDLERS,
 ]

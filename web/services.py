@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from litestar.di import NamedDependency
+from msgspec.structs import replace
 
 from appliance.accounts.database import path_of
 from appliance.config import Config
@@ -21,18 +22,21 @@ from appliance.services.readers import Readers
 from appliance.ssot.cache import SsotCache
 from appliance.ssot.opening import open_ssot
 from bus.connection import Bus
-from bus.events import UserAction
 from bus.server import credentials
+from web.audit import AuditTrail
 from web.auth.gate import Gate
 from web.auth.login import Doorkeeper
 from web.database import WebDatabase
+from web.metrics import WebMetrics
+from web.static import bundle
 from web.uploads.courier import Courier
 from web.uploads.room import Room
 from web.uploads.service import Uploads
 from web.uploads.sweep import Sweeper
 
 QUERY_TIMEOUT_S = 5.0
-SOURCE = "web"
+BUS_PATIENCE_S = 5.0
+"""How long a request waits for the event bus before it is answered with 503."""
 
 
 class Services:
@@ -51,6 +55,8 @@ class Services:
         ledger: Ledger,
         uploads: Uploads,
         courier: Courier,
+        trail: AuditTrail,
+        metrics: WebMetrics,
     ) -> None:
         self.config = config
         self.bus = bus
@@ -69,10 +75,12 @@ class Services:
         self.uploads = uploads
         self.courier = courier
         """Tells the bus of complete uploads."""
+        self.trail = trail
+        self.metrics = metrics
 
     async def audit(self, user: str, action: str, target: str | None, remote: str | None) -> None:
-        """Store one line of the audit trail: who did what to which thing, from where. Raises `BusUnavailable`."""
-        await self.bus.publish(UserAction(source=SOURCE, user=user, action=action, target=target, remote=remote))
+        """Store one line of the audit trail: who did what to which thing, from where."""
+        await self.trail.say(user, action, target, remote)
 
 
 Given = NamedDependency[Services]
@@ -85,7 +93,9 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
     async with AsyncExitStack() as stack:
         if bus is None:
             settings = await asyncio.to_thread(credentials, config.data_dir, "web")
-            bus = await stack.enter_async_context(await Bus.connect(settings))
+            patient = replace(settings, patience_s=BUS_PATIENCE_S)
+            bus = await stack.enter_async_context(await Bus.connect(patient))
+        await asyncio.to_thread(bundle)
         db = await WebDatabase.open(path_of(config.data_dir))
         stack.push_async_callback(db.close)
         ssot = await stack.enter_async_context(open_ssot(config, bus))
@@ -95,10 +105,12 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
         door = Doorkeeper(gate, per_minute=config.web.login_per_minute)
         stack.push_async_callback(door.close)
         ledger = await stack.enter_async_context(Ledger(bus))
-        uploads = Uploads(config, db, readers, Room(config, db, ledger))
+        metrics = WebMetrics()
+        uploads = Uploads(config, db, readers, Room(config, db, ledger), metrics)
         stack.push_async_callback(uploads.close)
         courier = Courier(config, bus, db, ledger)
         uploads.tell = courier.wake
+        trail = AuditTrail(bus, db)
         services = Services(
             config=config,
             bus=bus,
@@ -110,8 +122,10 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
             ledger=ledger,
             uploads=uploads,
             courier=courier,
+            trail=trail,
+            metrics=metrics,
         )
-        for work in (gate.watch(), courier.run(), Sweeper(uploads, readers, bus).run()):
+        for work in (gate.watch(), courier.run(), trail.run(), Sweeper(uploads, readers, bus).run()):
             await stack.enter_async_context(_running(work))
         yield services
 

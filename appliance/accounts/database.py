@@ -78,6 +78,10 @@ CREATE TABLE uploads (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX uploads_by_owner ON uploads (owner, id);
 CREATE INDEX uploads_by_content ON uploads (sha256) WHERE sha256 IS NOT NULL;
+CREATE TABLE unsaid (                    -- lines of the audit trail that the bus has not heard yet
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    event BLOB NOT NULL                  -- a user:action, JSON, its id included
+) STRICT;
 CREATE INDEX uploads_to_tell ON uploads (touched_at) WHERE state = 'complete' AND NOT told;
 """
 

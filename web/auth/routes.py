@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
-from litestar.datastructures import Cookie
+from litestar.datastructures import CacheControlHeader, Cookie
 from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
@@ -56,7 +56,13 @@ class NewPassword(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     new: Password
 
 
-@get("/api/me", opt={"role": "public"}, tags=["session"], summary="Who am I?")
+@get(
+    "/api/me",
+    opt={"role": "public"},
+    cache_control=CacheControlHeader(no_store=True),
+    tags=["session"],
+    summary="Who am I?",
+)
 async def me(request: AnyRequest, services: Given) -> Me:
     """Answers 401 when nobody is logged in, with `claimed` telling whether the box has an administrator yet."""
     if request.user is None:

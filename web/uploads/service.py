@@ -33,6 +33,7 @@ from stages.download import check_content
 from stages.errors import Rejected
 from stages.media.sniff import HEAD_BYTES
 from web.database import WebDatabase
+from web.metrics import WebMetrics
 from web.problems import Problem, not_found
 from web.uploads import table
 from web.uploads.leases import Lease, Leases
@@ -54,12 +55,20 @@ class Uploads:
     """Of one box. `tell` is called when an upload is complete: the outbox has something to do."""
 
     def __init__(
-        self, config: Config, db: WebDatabase, readers: Readers, room: Room, *, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        db: WebDatabase,
+        readers: Readers,
+        room: Room,
+        metrics: WebMetrics,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config
         self.settings = config.uploads
         self.db = db
         self.room = room
+        self._metrics = metrics
         self.leases = Leases()
         self.clock = clock
         self.tell: Callable[[], None] = lambda: None
@@ -183,6 +192,7 @@ class Uploads:
             await self._look(upload, part)
         offset = part.written_bytes
         await self.db.change(lambda db: table.confirm(db, upload.id, offset, self.clock()))
+        self._metrics.upload_bytes.inc(offset - before)
         part.confirm()
 
     async def _look(self, upload: Upload, part: PartFile) -> None:
@@ -198,6 +208,7 @@ class Uploads:
 
     async def _refuse(self, upload: Upload, part: PartFile, reason: str) -> None:
         await self.db.change(lambda db: table.refuse(db, upload.id, reason, self.clock()))
+        self._metrics.uploads.labels("refused").inc()
         await self.run(part.remove)
         self._parts.pop(upload.id, None)
 
@@ -237,6 +248,7 @@ class Uploads:
             done = await self.db.change(complete)
         await self.run(part.remove)
         self._parts.pop(upload.id, None)
+        self._metrics.uploads.labels("complete").inc()
         self.tell()
         return done
 
