@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,11 +19,20 @@ if TYPE_CHECKING:
     from appliance.config import Config
 
 log = logging.getLogger(__name__)
+MAX_SOCKET_PATH_BYTES = 107
+"""unix(7): `sun_path` has 108 bytes with its closing zero."""
 
 
 def cache_socket(data_dir: Path) -> Path:
     """The unix socket of the supervised cache server."""
     return (data_dir / "redis" / "cache.sock").absolute()
+
+
+def own_server(data_dir: Path) -> str | None:
+    """The program for a cache server of our own; None when none is installed or its socket's path would be too long."""
+    if len(os.fsencode(cache_socket(data_dir))) > MAX_SOCKET_PATH_BYTES:
+        return None
+    return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 async def make_cache(
@@ -42,7 +52,7 @@ async def make_cache(
     if url == "memory":
         return MemoryCache()
     if url == "auto":
-        url = await asyncio.to_thread(_own_server, config.data_dir)
+        url = await asyncio.to_thread(_own_url, config.data_dir)
     if url == "off":
         return NoCache()
 
@@ -60,7 +70,6 @@ async def make_cache(
     return RedisCache(url, breaker, prefix=settings.prefix, timeout_s=settings.timeout_s)
 
 
-def _own_server(data_dir: Path) -> str:
+def _own_url(data_dir: Path) -> str:
     socket = cache_socket(data_dir)
-    installed = shutil.which("redis-server") or shutil.which("valkey-server")
-    return f"unix://{socket}" if installed or socket.exists() else "off"
+    return f"unix://{socket}" if own_server(data_dir) or socket.exists() else "off"

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 WATCH_S = 0.4
 MAX_CONNECTIONS = 8
+COMMANDS = ("ping", "mget", "set", "unlink", "info", "dbsize")
+"""All that is ever asked of the server. Our own one refuses everything else (`appliance.supervisor.programs`)."""
 
 
 class RedisCache(Cache):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from appliance.cache.opening import MAX_SOCKET_PATH_BYTES, cache_socket
 from appliance.config import Config
 from appliance.doctor.finding import Finding, fail, ok, warn
 
@@ -31,6 +33,15 @@ def cache(config: Config) -> list[Finding]:
         return [ok("cache", "off, everything is computed each time")]
     if config.cache.url != "auto":
         return [_external_cache(config.cache.url)]
+    if len(os.fsencode(cache_socket(config.data_dir))) > MAX_SOCKET_PATH_BYTES:
+        return [
+            warn(
+                "cache",
+                f"the path of {config.data_dir} is too long for the socket of a cache server",
+                "everything is computed each time; the box works all the same",
+                "take a shorter data_dir, or set cache.url: off",
+            )
+        ]
     for name in ("redis-server", "valkey-server"):
         if (program := shutil.which(name)) is not None:
             return [ok("cache", f"{program} {_version_line([program, '--version'])}")]

@@ -16,6 +16,7 @@ from contextlib import suppress
 from appliance import lifecycle
 from appliance.config import Config
 from appliance.dispatcher.said import last_said
+from appliance.errors import ProcessFailed
 from appliance.lifecycle import Attempt, Failure
 from appliance.supervisor.bus_watch import BusWatch
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
@@ -118,7 +119,12 @@ class Box:
 
     async def _add(self, spec: ChildSpec) -> None:
         child = self._services[spec.name] = self._child(spec)
-        await child.start()
+        try:
+            await child.start()
+        except ProcessFailed as error:
+            if spec.needed:
+                raise
+            log.warning("the box starts without %s, which is tried again: %s", spec.name, error)
 
     def _child(self, spec: ChildSpec) -> Child:
         settings = self._config.supervisor

@@ -57,6 +57,8 @@ class ChildSpec:
     frozen_after_s: float | None = None
     """Killed when its status pipe is silent for so long."""
     stop_signal: signal.Signals = signal.SIGTERM
+    needed: bool = True
+    """Whether the box may not start without it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.cache.opening import cache_socket, own_server
+from appliance.cache.redis import COMMANDS
 from appliance.config import Config
 from appliance.supervisor.child import ChildSpec
 from bus.events import StageName
@@ -23,6 +24,8 @@ PREPARE_S = 3600.0
 meanwhile."""
 CACHE_MAX_MEMORY = "64mb"
 _CACHE_READY_POLL_S = 0.05
+_CACHE_START_TIMEOUT_S = 10.0
+"""It starts in milliseconds; the box waits no longer for what it can do without."""
 
 
 def bus_program(server: ServerSpec, ready: Callable[[], Awaitable[None]]) -> ChildSpec:
@@ -50,23 +53,43 @@ def worker_program(config: Config, stage: StageName, number: int) -> ChildSpec:
 
 
 def cache_program(config: Config) -> ChildSpec | None:
-    """A redis-server or valkey-server of our own on a unix socket; None when off, external or not installed."""
+    """A redis-server or valkey-server of our own on a unix socket; None when off, external or not to be had here.
+
+    The box starts without it, too, and it is tried again: nothing lives only there.
+    """
     if config.cache.url != "auto":
         return None
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+    binary = own_server(config.data_dir)
     if binary is None:
         return None
-    folder = (config.data_dir / "redis").absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    socket = folder / "cache.sock"
-    argv = [binary, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(folder)]
-    argv += ["--save", "", "--appendonly", "no", "--maxmemory", CACHE_MAX_MEMORY, "--maxmemory-policy", "allkeys-lru"]
+    socket = cache_socket(config.data_dir)
+    socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def ready() -> None:
         while not await _answers(socket):  # noqa: ASYNC110 - the server tells nobody when its socket is there
             await asyncio.sleep(_CACHE_READY_POLL_S)
 
-    return ChildSpec(name="cache", argv=argv, reports=False, ready=ready)
+    return ChildSpec(
+        name="cache",
+        argv=cache_arguments(binary, socket, config.cache.prefix),
+        reports=False,
+        ready=ready,
+        start_timeout_s=_CACHE_START_TIMEOUT_S,
+        needed=False,
+    )
+
+
+def cache_arguments(binary: str, socket: Path, prefix: str) -> list[str]:
+    """The server's command line: no port, no disk, bounded memory, and its only user may do what the cache does.
+
+    That user, who needs no password on a socket that only we can open, has no scripts, no administration and no keys
+    but those that start with `prefix`. Redis knows such users since version 6.
+    """
+    return [
+        *(binary, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--dir", str(socket.parent)),
+        *("--save", "", "--appendonly", "no", "--maxmemory", CACHE_MAX_MEMORY, "--maxmemory-policy", "allkeys-lru"),
+        *("--user", "default", "reset", "on", "nopass", f"~{prefix}*", *(f"+{name}" for name in COMMANDS)),
+    ]
 
 
 async def _answers(socket: Path) -> bool:

@@ -31,7 +31,7 @@ class Spoken:
 
 def say(text: str, person: int) -> Spoken:
     """Speak one ASCII sentence in the voice of `person` (0 or 1), silence at its end trimmed."""
-    return _espeak(text, person) if have_espeak() else _babble(text, person)
+    return _espeak(text, person) if have_espeak() else babble(text, person)
 
 
 @functools.cache
@@ -136,8 +136,11 @@ def resample(samples: Samples, rate_hz: int, to_hz: int) -> Samples:
     return np.concatenate(pieces).astype(np.float32)
 
 
-def _babble(text: str, person: int) -> Spoken:
-    """Syllables of a pulse train through two formants, a hiss for each consonant, one word after the other."""
+def babble(text: str, person: int) -> Spoken:
+    """Syllables of a pulse train through two formants, a hiss for each consonant, one word after the other.
+
+    The same samples on every machine and at every call, which espeak-ng does not promise.
+    """
     from scipy.signal import lfilter
 
     noise = np.random.default_rng(zlib.crc32(text.encode()) + person)

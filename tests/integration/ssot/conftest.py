@@ -23,6 +23,7 @@ from appliance.services.readers import Readers
 from appliance.ssot.cache import SsotCache
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
+from appliance.supervisor.programs import cache_arguments
 from bus.connection import Bus
 from bus.events import AnyEvent, encode
 from bus.subjects import event_subject
@@ -45,7 +46,7 @@ class RedisBox:
     async def start(self) -> None:
         binary = shutil.which("redis-server") or shutil.which("valkey-server")
         assert binary is not None
-        argv = [binary, "--port", "0", "--unixsocket", str(self.socket), "--save", "", "--dir", str(self._folder)]
+        argv = cache_arguments(binary, self.socket, "")
         self._process = await asyncio.to_thread(
             subprocess.Popen, argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -76,7 +76,7 @@ async def test_what_is_stored_is_found_until_its_time(redis: RedisBox, tmp_path:
         assert await cache.get_many(["a"]) == [None]
         figures = await cache.figures()
         assert figures is not None
-        assert (figures.entries, figures.max_bytes, figures.evicted) == (1, None, 0)
+        assert (figures.entries, figures.max_bytes, figures.evicted) == (1, 64 * 1024**2, 0)
 
 
 @pytest.mark.parametrize("busy", [True, False], ids=["under load", "idle"])
