@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -17,7 +18,7 @@ from appliance.storage.admission import Admission
 from appliance.store.queries import JobRow, Store
 from bus.commit import Expect
 from bus.connection import Bus
-from bus.errors import Stale
+from bus.errors import Denied, Stale
 from bus.events import (
     Command,
     Event,
@@ -142,10 +143,11 @@ async def cancel_job(bus: Bus, job: str, *, by: str, reason: str = "") -> bool:
             return False
         try:
             cancelled = JobCancelled(source=by, job=job, by=by, reason=reason)
-            await bus.commit([cancelled], Expect(item_filter(job), last.seq))
+            stored = await bus.commit([cancelled], Expect(item_filter(job), last.seq))
         except Stale:
             continue
-        await bus.purge_commands(job)
+        with suppress(Denied):  # who may not purge leaves commands that are found to be spent
+            await bus.purge_commands(job, stored.first)  # what a retry has queued since then stays
         return True
 
 
@@ -154,16 +156,20 @@ async def retry_job(bus: Bus, database: Path, job: str, *, by: str) -> list[Open
 
     Returns what goes on. Raises `JobNotFound`, or `IntakeRefused` when there is nothing to do.
     """
-    items = await asyncio.to_thread(items_to_retry, database, job)
-    last = await bus.last_fact(job)
-    if last is None:
-        raise JobNotFound(f"no job {job}")
-    await bus.commit(lifecycle.on_retried(job, by, items), Expect(item_filter(job), last.seq))
+    items, last_seq = await asyncio.to_thread(items_to_retry, database, job)
+    try:
+        await bus.commit(lifecycle.on_retried(job, by, items), Expect(item_filter(job), last_seq))
+    except Stale:
+        raise IntakeRefused(f"job {job} has just changed: look at it, then try again") from None
     return items
 
 
-def items_to_retry(database: Path, job: str) -> list[OpenItem]:
-    """What a retry of this job has to move. Blocking; raises as `retry_job`."""
+def items_to_retry(database: Path, job: str) -> tuple[list[OpenItem], int]:
+    """What a retry of this job has to move, and the job's last fact that this answer knows of.
+
+    Blocking; raises as `retry_job`. The database may lag behind the stream: the answer is good for as long as that
+    fact is still the job's last.
+    """
     with Store(database) as store:
         row = store.job(job)
         items = [] if row is None else _open_items(store, row)
@@ -175,7 +181,7 @@ def items_to_retry(database: Path, job: str) -> list[OpenItem]:
         raise IntakeRefused(f"job {job} was deleted: its files are gone, add the video again")
     if not items:
         raise IntakeRefused(f"job {job} has all its clips: nothing to retry")
-    return items
+    return items, row.last_seq
 
 
 def _open_items(store: Store, row: JobRow) -> list[OpenItem]:

@@ -151,11 +151,14 @@ class Bus(Link):
             lambda timeout_s: commit_once(self.wire, prepared, expect, self._first_after, timeout_s),
         )
 
-    async def purge_commands(self, job: str) -> int:
-        """Removes queued and scheduled commands of a job and its clips; how many. Commands in work are not touched."""
+    async def purge_commands(self, job: str, before_seq: int) -> int:
+        """Removes queued and scheduled commands of a job and its clips that were stored before `before_seq`; how many.
+
+        Commands in work are not touched.
+        """
         removed = 0
         for subject in pending_filters(job):
-            answer = await self.api(f"STREAM.PURGE.{EVENTS}", {"filter": subject})
+            answer = await self.api(f"STREAM.PURGE.{EVENTS}", {"filter": subject, "seq": before_seq})
             removed += int(msgspec.json.decode(answer).get("purged", 0))
         return removed
 

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance import lifecycle
-from appliance.store.projection import StoredFact
+from appliance.store.projection import NO, REQUEUE, YES, StoredFact
 from appliance.store.writer import Writer
 from bus.commit import MAX_COMMIT_BYTES
 from bus.connection import Bus
@@ -36,6 +36,8 @@ async def reconcile(bus: Bus, store: Writer) -> None:
         await store.set_meta("epoch", state.epoch)
         return
     if known == state.epoch and cursor <= state.last_seq:
+        if await store.meta(REQUEUE) == YES:  # it was interrupted here
+            await _requeue(bus, store)
         return
     log.warning("the stream lost facts that the database holds: putting them back", extra={"cursor": cursor})
     present = {_id_of(fact) async for batch in stream_facts(bus) for fact in batch}
@@ -52,13 +54,20 @@ async def reconcile(bus: Bus, store: Writer) -> None:
     except BaseException:
         await store.rollback()
         raise
+    queued = await _requeue(bus, store)
+    log.warning("stream restored from the database", extra={"facts": restored, "commands": queued})
+
+
+async def _requeue(bus: Bus, store: Writer) -> int:
+    """Queue what each open item waits for; how many. A command too many is harmless, one too few is not."""
     queued = 0
     for job, clip, last in await store.live_items():
         command = lifecycle.pending_command(job, clip, last)
         if command is not None:
             await bus.commit([command], None)
             queued += 1
-    log.warning("stream restored from the database", extra={"facts": restored, "commands": queued})
+    await store.set_meta(REQUEUE, NO)
+    return queued
 
 
 async def _put_back(bus: Bus, facts: list[StoredFact]) -> int:

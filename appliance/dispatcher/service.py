@@ -233,19 +233,21 @@ class Dispatcher:
                 await asyncio.sleep(RETRY_S)
 
     async def _give_up(self, command: Command, deliveries: int) -> None:
-        item = await self._bus.last_fact(command.job, command.clip)
-        job = item if command.clip is None else await self._bus.last_fact(command.job)
-        verdict = lifecycle.decide(command, item.event if item else None, job.event if job else None)
-        if item is None or isinstance(verdict, lifecycle.Skip):
-            return
         attempt = Attempt(
             stage=command.stage, job=command.job, clip=command.clip, attempt=command.attempt, worker=SOURCE
         )
-        messages = lifecycle.on_failed(attempt, undeliverable(deliveries), Retry())
-        try:
-            await self._bus.commit(messages, Expect(item_filter(command.job, command.clip), item.seq))
-        except Stale:
-            log.info("the item moved on: advisory dropped", extra={"job": command.job})
+        while True:
+            item = await self._bus.last_fact(command.job, command.clip)
+            job = item if command.clip is None else await self._bus.last_fact(command.job)
+            verdict = lifecycle.decide(command, item.event if item else None, job.event if job else None)
+            if item is None or isinstance(verdict, lifecycle.Skip):
+                return
+            messages = lifecycle.on_failed(attempt, undeliverable(deliveries), Retry())
+            try:
+                await self._bus.commit(messages, Expect(item_filter(command.job, command.clip), item.seq))
+            except Stale:
+                continue  # its last delivery has just been claimed, perhaps by a worker that is no more: look again
+            return
 
 
 async def _ignore(_event: AnyEvent) -> None:

@@ -45,8 +45,10 @@ def count(db: sqlite3.Connection, event: Event) -> None:
     elif isinstance(event, JobRetrying):
         _add_stage(db, hour, event.stage, retried=1)
     elif isinstance(event, ClipFailed):
-        _add_stage(db, hour, event.stage, failed=1)
-        _add(db, hour, clips_failed=1)
+        job = _job(db, event)
+        if job is not None and job[0] in _LIVE:
+            _add_stage(db, hour, event.stage, failed=1)
+            _add(db, hour, clips_failed=1)
     elif isinstance(event, JobFailed | JobCompleted | JobCancelled):
         _count_end(db, hour, event)
 

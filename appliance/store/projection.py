@@ -17,6 +17,8 @@ from appliance.store.schema import NEVER_REMOVED, PROJECTED, SCHEMA, statements
 from bus.errors import UndecodableEvent
 from bus.events import Event, decode_event
 
+REQUEUE, YES, NO = "requeue", "yes", "no"
+"""Key in `meta` and its values: whether the new stream still lacks commands."""
 JOB_FACTS = "job:"
 """What the types of a job's own history begin with; facts about its files name the job too."""
 
@@ -128,10 +130,14 @@ class Projection:
             self.set_meta("cursor", str(fact.seq))
 
     def renumber_end(self, epoch: str) -> None:
-        """Project the renumbered facts and commit. Actions run again from the start: they are idempotent."""
+        """Project the renumbered facts and commit. Actions run again from the start: they are idempotent.
+
+        Until `REQUEUE` is taken back, the commands that the facts call for are still to be queued.
+        """
         self._replay()
         self.set_meta("epoch", epoch)
         self.set_meta("actions_cursor", "0")
+        self.set_meta(REQUEUE, YES)
         self.connection.execute("COMMIT")
 
     def rollback(self) -> None:

@@ -254,6 +254,14 @@ def _retried(db: sqlite3.Connection, seq: int, e: JobRetried) -> None:
             " stage = ?, ended_at = NULL, error = NULL, error_code = NULL, updated_at = ? WHERE job = ?",
             (e.stage, e.ts.isoformat(), e.job),
         )
+        # Whatever is not ready goes on, each at the stage that a fact of its own will name. Open from this moment on:
+        # a job that is live again with nothing but ended clips would look finished.
+        db.execute(
+            "UPDATE clips SET state = 'planned', error = NULL, error_code = NULL, updated_at = ?"
+            " WHERE job = ? AND state <> 'ready'",
+            (e.ts.isoformat(), e.job),
+        )
+        _count_clips(db, e)
         return
     db.execute(
         "UPDATE clips SET state = 'planned', stage = ?, error = NULL, error_code = NULL, updated_at = ?"

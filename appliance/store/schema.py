@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for
 writing: its projected tables are made anew from its own `events`, which never change (`Projection.upgrade`)."""
 

@@ -172,7 +172,7 @@ class Writer:
         found = []
         for job, clip in items:
             row = db.execute(
-                "SELECT payload FROM events WHERE job = ? AND clip IS ? AND +type NOT LIKE 'file:%'"
+                "SELECT payload FROM events WHERE job = ? AND clip IS ? AND (+type LIKE 'job:%' OR +type LIKE 'clip:%')"
                 " ORDER BY seq DESC LIMIT 1",
                 (job, clip),
             ).fetchone()

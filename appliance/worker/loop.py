@@ -83,6 +83,10 @@ class Worker:
         self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[StageResult] | None = None
+        self._looked_seq = 0
+        """The last fact of the item's job that the claim knew of: what ended the job before it was retried is past."""
+        self._ended_seq = 0
+        """Where the item's job was last cancelled or deleted, as far as was heard since the item was taken."""
 
     def stop(self) -> None:
         """Take no more work; what runs gets the grace period, then it is killed and its command given back."""
@@ -151,6 +155,7 @@ class Worker:
     async def _handle(self, delivery: Delivery) -> None:
         command = delivery.command
         self._reporter.begins(command.job, command.clip)
+        self._ended_seq = 0
         try:
             await self._do(delivery)
         except Retryable as error:
@@ -181,11 +186,16 @@ class Worker:
         if not messages:  # the job was cancelled: its facts are stored already
             await delivery.done()
             return
-        await self._store_outcome(delivery, messages, expect)
-        await delivery.done()
+        if await self._store_outcome(delivery, messages, expect):
+            await delivery.done()
+        # Else the command may be that of the worker who took the attempt over: it is not ours to end any more. If it
+        # is nobody's, it comes again and is found to be spent.
 
-    async def _store_outcome(self, delivery: Delivery, messages: list[Event | Command], expect: Expect) -> None:
-        """Commit what was worked for; as long as the bus is away, hold on to it and to the command."""
+    async def _store_outcome(self, delivery: Delivery, messages: list[Event | Command], expect: Expect) -> bool:
+        """Commit what was worked for; as long as the bus is away, hold on to it and to the command.
+
+        False: the item moved on meanwhile, nothing was stored.
+        """
         beating = asyncio.create_task(_beat(delivery))
         try:
             while True:
@@ -193,6 +203,7 @@ class Worker:
                     await self._bus.commit(messages, expect)
                 except Stale:
                     log.info("the item moved on meanwhile: result dropped", extra={"job": delivery.command.job})
+                    return False
                 except Retryable as error:
                     if self._stopping.is_set() or self._bus.closed:
                         raise
@@ -202,7 +213,7 @@ class Worker:
                     self._reporter.moves()
                     await asyncio.sleep(STORE_AGAIN_S)
                     continue
-                return
+                return True
         finally:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
@@ -213,9 +224,10 @@ class Worker:
             item = await self._bus.last_fact(command.job, command.clip)
             job = item if command.clip is None else await self._bus.last_fact(command.job)
             verdict = lifecycle.decide(command, item.event if item else None, job.event if job else None)
-            if not isinstance(verdict, Claim) or item is None:
+            if not isinstance(verdict, Claim) or item is None or job is None:
                 log.info("skipped: %s", verdict, extra={"job": command.job, "stage": command.stage})
                 return None
+            self._looked_seq = job.seq
             started = STARTED[command.stage](
                 source=self.id,
                 job=command.job,
@@ -272,6 +284,8 @@ class Worker:
         )
         started = time.monotonic()
         self._running = asyncio.create_task(process.run())
+        if self._ended_seq > self._looked_seq:  # it came while the attempt was being claimed
+            self._running.cancel()
         beating = asyncio.create_task(_beat(delivery))
         stopping = asyncio.create_task(self._kill_after_grace(self._running))
         try:
@@ -309,7 +323,10 @@ class Worker:
                 if not isinstance(fact.event, JobCancelled | JobDeleted):
                     continue
                 item = self._reporter.item
-                if item is not None and item[0] == fact.event.job and self._running is not None:
+                if item is None or item[0] != fact.event.job:
+                    continue
+                self._ended_seq = fact.seq
+                if self._running is not None and fact.seq > self._looked_seq:
                     self._running.cancel()
 
 

@@ -7,6 +7,7 @@ nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -88,6 +89,12 @@ class Clip(Item):
 class Job(Item):
     state: str = "open"
     clips: dict[int, Clip] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    """How often it came to each end (it may be retried), and its clips (`clips_ready`, `clips_failed`)."""
+
+    def end(self, state: str) -> None:
+        self.state = state
+        self.counts[state] += 1
 
     def ends(self) -> tuple[int, int]:
         """Clips that are ready, and that failed."""
@@ -122,6 +129,8 @@ def _job_fact(job: Job, event: AnyEvent) -> None:
         assert job.state not in LIVE, f"retried while it lives: {event}"
         if job.clips:
             job.state = "clipping"
+            for clip in job.clips.values():
+                clip.end = clip.end if clip.end == "ready" else None
         else:
             job.state = "open"
             job.resumed(event)
@@ -141,16 +150,16 @@ def _job_fact(job: Job, event: AnyEvent) -> None:
                 assert job.ends() == (0, len(job.clips)), f"failed for want of clips: {event}"
             else:
                 job.give_up(event)
-            job.state = "failed"
+            job.end("failed")
         case JobCompleted():
             ready, failed = job.ends()
             assert job.state == "clipping"
             assert ready + failed == len(job.clips), f"completed with open clips: {event}"
             assert (event.clips_ready, event.clips_failed) == (ready, failed), f"{event}, but {ready} and {failed}"
             assert ready > 0
-            job.state = "completed"
+            job.end("completed")
         case JobCancelled():
-            job.state = "cancelled"
+            job.end("cancelled")
         case _:
             raise AssertionError(f"what is {event}?")
 
@@ -166,7 +175,6 @@ def _clip_fact(job: Job, number: int, event: AnyEvent) -> None:
     if isinstance(event, JobRetried):
         assert lives, f"a clip goes on, but not its job: {event}"
         assert clip.end != "ready", f"a clip that is ready is made again: {event}"
-        clip.end = None
         clip.resumed(event)
         return
     assert clip.end is None, f"a fact about a clip that is {clip.end}: {event}"
@@ -177,11 +185,13 @@ def _clip_fact(job: Job, number: int, event: AnyEvent) -> None:
             clip.finish(event, counts=lives)
             if lives and clip.stage is None:
                 clip.end = "ready"
+                job.counts["clips_ready"] += 1
         case JobRetrying():
             clip.retry(event)
         case ClipFailed():
             clip.give_up(event)
             if lives:
                 clip.end = "failed"
+                job.counts["clips_failed"] += 1
         case _:
             raise AssertionError(f"what is {event}?")

@@ -8,6 +8,7 @@ time (`tests.property.history`). `make test` walks about a thousand steps, `make
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import sqlite3
 import tempfile
@@ -36,6 +37,9 @@ from tests.property.world import World, done, failed
 T = TypeVar("T")
 SOURCE = JobSource(kind="file", location="/v/talk.mp4", name="talk.mp4")
 MOST_ACTORS = 12
+MOST_JOBS = 4
+COUNTED = ("jobs", "completed", "failed", "cancelled", "clips_ready", "clips_failed")
+"""Columns of the figures by hour that the facts are compared with."""
 MOST_ROUNDS = 3000
 """Until everything must have come to rest, with a bus that answers and nobody who interferes."""
 
@@ -70,14 +74,23 @@ class Jobs(RuleBasedStateMachine):
 
     # -- people -------------------------------------------------------------------------------------------------------
 
+    @precondition(lambda self: len(self.jobs()) < MOST_JOBS and self.has_room())
     @rule()
     def create(self) -> None:
         self.world.begin("create", create_job(self.world.bus, SOURCE, JobOptions()))
 
     @precondition(lambda self: self.jobs() and self.has_room())
-    @rule(n=which, what=st.sampled_from(["cancel", "retry", "retry", "delete"]))
+    @rule(n=which, what=st.sampled_from(["cancel", "cancel", "retry", "delete"]))
     def ask(self, n: int, what: str) -> None:
-        job, bus = pick(self.jobs(), n), self.world.bus
+        self.request(pick(self.jobs(), n), what)
+
+    @precondition(lambda self: self.ended() and self.has_room())
+    @rule(n=which)
+    def retry(self, n: int) -> None:
+        self.request(pick(self.ended(), n), "retry")
+
+    def request(self, job: str, what: str) -> None:
+        bus = self.world.bus
         if what == "cancel":
             self.world.begin("cancel", cancel_job(bus, job, by="me"))
         elif what == "retry":
@@ -105,13 +118,6 @@ class Jobs(RuleBasedStateMachine):
     @rule(n=which, fate=fates)
     def go_on(self, n: int, fate: Fate) -> None:
         self.world.go_on(pick(self.world.waiting(Turn.BUS), n), fate)
-
-    @precondition(lambda self: self.world.waiting(Turn.BUS))
-    @rule(times=st.integers(5, 30))
-    def all_go_on(self, times: int) -> None:
-        for _ in range(times):
-            for actor in self.world.waiting(Turn.BUS)[:1]:
-                self.world.go_on(actor, Fate.ANSWERED)
 
     @precondition(lambda self: self.world.waiting(Turn.STAGE))
     @rule(n=which, outcome=outcomes)
@@ -141,16 +147,44 @@ class Jobs(RuleBasedStateMachine):
 
     @rule(steps=st.integers(10, 80), outcome=outcomes)
     def a_good_while(self, steps: int, outcome: Any) -> None:
-        """Everybody works as on a quiet day, so that jobs get beyond their first stages."""
+        """Everybody works as on a quiet day, one after the other, so that jobs get beyond their first stages."""
         for _ in range(steps):
             if not self.one_quiet_step(outcome):
                 break
+
+    @rule(steps=st.integers(10, 60), seed=which)
+    def a_busy_while(self, steps: int, seed: int) -> None:
+        """Everybody works at once, in any order, and people ask for this and that."""
+        dice = random.Random(seed)
+        for _ in range(steps):
+            choices = [step for step, possible in self.steps(dice) if possible]
+            dice.choice(choices)()
+
+    def steps(self, dice: random.Random) -> list[tuple[Callable[[], object], object]]:
+        """What may happen next on a busy day, and whether it can."""
+        world, n, room = self.world, dice.randrange(10_000), self.has_room()
+        fate = Fate.ANSWERED if dice.random() < 0.9 else dice.choice([Fate.STORED_BUT_UNHEARD, Fate.NEVER_SENT])
+        outcome = dice.choice([done(2)] * 6 + [done(1), failed(final=False), failed(final=True)])
+        people = dice.random() < 0.3
+        return [
+            (lambda: self.go_on(n, fate), world.waiting(Turn.BUS)),
+            (lambda: self.go_on(n, fate), world.waiting(Turn.BUS)),
+            (lambda: self.go_on(n, fate), world.waiting(Turn.BUS)),
+            (lambda: self.stage_ends(n, outcome), world.waiting(Turn.STAGE)),
+            (lambda: self.deliver(n), world.stream.queued and room),
+            (lambda: self.fall_due(n), world.stream.scheduled),
+            (lambda: world.project(1 + n % 5), True),
+            (lambda: self.act(n), world.pending and room),
+            (lambda: self.ask(n, "cancel"), people and self.jobs() and room),
+            (lambda: self.retry(n), people and room and self.ended()),
+        ]
 
     # -- trouble ------------------------------------------------------------------------------------------------------
 
     @precondition(lambda self: self.world.stream.spent and self.has_room())
     @rule(n=which)
     def deliver_again(self, n: int) -> None:
+        """Commands whose acknowledgement the server forgot."""
         self.world.deliver(pick(self.world.stream.spent, n), None)
 
     @precondition(lambda self: any(actor.name.startswith("worker") for actor in self.world.actors))
@@ -159,36 +193,31 @@ class Jobs(RuleBasedStateMachine):
         workers = [actor for actor in self.world.actors if actor.name.startswith("worker")]
         self.world.kill_worker(pick(workers, n), seen=seen)
 
-    @precondition(lambda self: self.world.stream.queued and self.has_room())
+    @precondition(lambda self: (self.world.stream.queued or self.world.advisories) and self.has_room())
     @rule(n=which)
     def too_many_deliveries(self, n: int) -> None:
-        self.world.too_many_deliveries(pick(self.world.stream.queued, n))
-
-    @precondition(lambda self: self.world.advisories and self.has_room())
-    @rule(n=which)
-    def advise(self, n: int) -> None:
-        self.world.advise(pick(self.world.advisories, n))
-
-    @precondition(lambda self: self.world.projection.cursor > 0)
-    @rule(first=which, most=st.integers(1, 50))
-    def project_again(self, first: int, most: int) -> None:
-        self.world.project_again(first % self.world.projection.cursor, most)
+        if self.world.stream.queued and n % 2:
+            self.world.too_many_deliveries(pick(self.world.stream.queued, n))
+        elif self.world.advisories:
+            self.world.advise(pick(self.world.advisories, n))
 
     @precondition(lambda self: self.world.projection.cursor > 0 and self.has_room())
-    @rule(n=which)
-    def act_again(self, n: int) -> None:
-        """An action that was carried out before, long out of date."""
-        facts = [fact.event for fact in self.world.stream.facts() if fact.seq <= self.world.projection.cursor]
-        if facts:
-            self.world.act(pick(facts, n)) if pick(facts, n).job else None
-
-    @rule()
-    def power_cut(self) -> None:
-        self.world.power_cut()
+    @rule(n=which, most=st.integers(1, 50))
+    def do_again(self, n: int, most: int) -> None:
+        """A batch that was projected already, and an action of a fact long gone by."""
+        cursor = self.world.projection.cursor
+        self.world.project_again(n % cursor, most)
+        old = [fact.event for fact in self.world.stream.facts() if fact.seq <= cursor and fact.event.job is not None]
+        if old:
+            self.world.act(pick(old, n))
 
     @precondition(lambda self: self.world.projection.cursor > 0)
-    @rule(kept=st.one_of(st.just(0), which), after=st.integers(0, 20))
-    def lose_stream(self, kept: int, after: int) -> None:
+    @rule(kept=st.one_of(st.none(), st.none(), st.none(), st.just(0), which), after=st.integers(0, 20))
+    def power_cut(self, kept: int | None, after: int) -> None:
+        """Everything dies. `kept` is set: and the stream's folder comes back with its first `kept` messages only."""
+        if kept is None:
+            self.world.power_cut()
+            return
         self.world.project(10_000)  # what only the lost stream held is lost
         self.world.lose_stream(kept % (len(self.world.stream.messages) + 1), after)
 
@@ -218,6 +247,10 @@ class Jobs(RuleBasedStateMachine):
         for job, found in told.items():
             assert rows[job] in _row_states(found), f"{rows[job]}, but {found}"
             assert self.clip_rows(job) == {n: clip.end for n, clip in found.clips.items()}
+        counts = sum((found.counts for found in told.values()), Counter(jobs=len(told)))
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in COUNTED)
+        hours = self.world.connection.execute(f"SELECT {sums} FROM hours").fetchone()
+        assert dict(zip(COUNTED, hours, strict=True)) == {name: counts[name] for name in COUNTED}
 
     def clip_rows(self, job: str) -> dict[int, str | None]:
         rows = self.world.connection.execute("SELECT clip, state FROM clips WHERE job = ?", (job,))
@@ -273,6 +306,10 @@ class Jobs(RuleBasedStateMachine):
         created = (one for one in self.world.stream.facts() if one.subject.startswith("evt.job.created."))
         return [one.subject.rsplit(".", 1)[1] for one in created]
 
+    def ended(self) -> list[str]:
+        jobs = read(fact.event for fact in self.world.stream.facts())
+        return [job for job, found in jobs.items() if found.state not in (*LIVE, "deleted")]
+
     def has_room(self) -> bool:
         return len(self.world.actors) < MOST_ACTORS
 
@@ -297,5 +334,4 @@ TestJobs.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
     report_multiple_bugs=False,
-    **({"phases": [__import__("hypothesis").Phase.generate]} if __import__("os").environ.get("NOSHRINK") else {}),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,6 +11,7 @@ import msgspec
 
 from appliance import lifecycle
 from appliance.config import Config
+from appliance.control.ledger import Ledger
 from appliance.dispatcher.actions import Actions
 from appliance.dispatcher.recovery import reconcile
 from appliance.dispatcher.service import Dispatcher
@@ -130,7 +130,7 @@ class World:
             max_memory_bytes=0,
             stop_grace_s=1.0,
         )
-        return Worker(settings, self.bus, cast("StatusPipe", None))
+        return Worker(settings, self.bus, cast("StatusPipe", None), cast("Ledger", None))
 
     async def _work(self, worker: Worker, command: Command, seq: int | None) -> None:
         """What a worker does with a command, with the test in place of the stage's process."""
@@ -144,8 +144,10 @@ class World:
                 outcome: Outcome = await give_turn(Turn.STAGE)
                 messages = outcome(attempt)
             expect = Expect(item_filter(command.job, command.clip), fence)
-            with suppress(Stale):
+            try:
                 await patiently(lambda: self.bus.commit(messages, expect))
+            except Stale:
+                return
         if seq is not None:
             self.stream.acknowledge(seq)
 
@@ -257,7 +259,11 @@ def _result(stage: StageName, clips: int) -> StageResult:
     picture = {"width": 1920, "height": 1080, "size_bytes": 5, "sha256": "0" * 64, "duration_s": 60.0}
     results: dict[StageName, Callable[[], StageResult]] = {
         "download": lambda: DownloadResult(
-            path="source.mp4", fps=30.0, video_codec="h264", audio_codec=None, **picture  # type: ignore[arg-type]
+            path="source.mp4",
+            fps=30.0,
+            video_codec="h264",
+            audio_codec=None,
+            **picture,  # type: ignore[arg-type]
         ),
         "transcribe": lambda: TranscribeResult(model="m", language="en", words=1, rough=False),
         "moments": lambda: MomentsResult(planned=plans, candidates=9),

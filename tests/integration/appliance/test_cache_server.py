@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from appliance.cache.breaker import Breaker
+from appliance.breaker import Breaker
 from appliance.cache.opening import cache_socket, make_cache
 from appliance.cache.port import NoCache
 from appliance.cache.redis import RedisCache

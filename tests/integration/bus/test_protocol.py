@@ -107,8 +107,23 @@ async def test_purge_takes_queued_and_scheduled_commands_of_one_job_only(nats: N
             Command(stage="download", job=other),
         ]
     )
-    assert await bus.purge_commands(job) == 4
+    end = (await bus.stream_state()).last_seq + 1
+    assert await bus.purge_commands(job, end) == 4
     depths = await bus.queue_depths()
     assert (depths["download"].pending, depths["faces"].pending) == (1, 0)
-    assert await bus.purge_commands(job) == 0
+    assert await bus.purge_commands(job, end) == 0
     assert [fact.event.job for fact in await bus.read(0)] == [job]
+
+
+async def test_purge_leaves_what_was_queued_since(nats: NatsBox) -> None:
+    """A retry that overtakes the purge of the cancel before it must not lose its work."""
+    job = new_id()
+    bus = await nats.bus("dispatcher")
+    queued = await bus.commit([created(job), Command(stage="download", job=job)])
+    _, later = retrying(job, in_s=60)
+    again = await bus.commit([Command(stage="moments", job=job), later])
+    assert await bus.purge_commands(job, again.first) == 1
+    assert (await bus.queue_depths())["download"].pending == 0
+    assert await bus.get(queued.last) is None
+    assert await bus.get(again.first) is not None
+    assert await bus.get(again.last) is not None

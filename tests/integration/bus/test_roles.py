@@ -83,9 +83,9 @@ async def test_no_role_but_the_supervisor_changes_streams(nats: NatsBox, role: R
 async def test_purging_is_for_the_dispatcher_and_the_cli(nats: NatsBox, role: Role) -> None:
     bus = await nats.bus(role)
     with pytest.raises(Denied):
-        await bus.purge_commands(new_id())
+        await bus.purge_commands(new_id(), 1)
     for able in ("dispatcher", "cli"):
-        assert await (await nats.bus(able)).purge_commands(new_id()) == 0
+        assert await (await nats.bus(able)).purge_commands(new_id(), 1) == 0
 
 
 async def test_the_tap_reads_all_and_writes_nothing(nats: NatsBox) -> None:
