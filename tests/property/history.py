@@ -18,6 +18,7 @@ from bus.events import (
     AnyEvent,
     ClipFailed,
     ClipPlanned,
+    FileDeleted,
     JobCancelled,
     JobCompleted,
     JobCreated,
@@ -73,9 +74,10 @@ class Item:
     def wait(self, stage: StageName | None, attempt: int = 1) -> None:
         self.stage, self.attempt, self.claim, self.worker = stage, attempt, 0, None
 
-    def resumed(self, event: JobRetried) -> None:
+    def resumed(self, event: JobRetried, *, files_removed: bool = False) -> None:
         following = 0 if self.done is None else self.stages.index(self.done) + 1
-        assert event.stage == self.stages[following], f"{event} resumes at the wrong stage after {self}"
+        allowed = self.stages[: following + 1] if files_removed else (self.stages[following],)
+        assert event.stage in allowed, f"{event} resumes at the wrong stage after {self}"
         self.wait(event.stage)
 
 
@@ -88,6 +90,8 @@ class Clip(Item):
 @dataclass
 class Job(Item):
     state: str = "open"
+    files_removed: bool = False
+    """Retention took files of it: what they were needed for is done again."""
     clips: dict[int, Clip] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     """How often it came to each end (it may be retried), and its clips (`clips_ready`, `clips_failed`)."""
@@ -106,6 +110,8 @@ def read(facts: Iterable[AnyEvent]) -> dict[str, Job]:
     """The jobs as the facts, in stream order, tell them."""
     jobs: dict[str, Job] = {}
     for event in facts:
+        if isinstance(event, FileDeleted) and event.job in jobs:
+            jobs[event.job].files_removed = True
         noun = str(event.__struct_config__.tag).partition(":")[0]
         if noun not in ("job", "clip"):
             continue
@@ -133,7 +139,7 @@ def _job_fact(job: Job, event: AnyEvent) -> None:
                 clip.end = clip.end if clip.end == "ready" else None
         else:
             job.state = "open"
-            job.resumed(event)
+            job.resumed(event, files_removed=job.files_removed)
         return
     assert job.state in LIVE, f"a fact about a job that has ended: {event}"
     match event:
