@@ -55,7 +55,7 @@ class InlineWriter(Writer):
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(Projection(connection), connection.close, cast("Any", None))
 
-    async def _call(self, work: Callable[[], T]) -> T:
+    async def _once(self, work: Callable[[], T]) -> T:
         return work()
 
 
