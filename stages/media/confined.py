@@ -174,6 +174,10 @@ def main() -> None:
     answers.flush()
 
 
+_NO_MEMORY = ("get_buffer() failed", "Cannot allocate memory", "out of memory")
+"""How FFmpeg's parts say that an allocation failed."""
+
+
 def _with_cause(error: StageError, log: list[str]) -> StageError:
     """FFmpeg often answers "invalid data" where only its log tells that a limit of ours was hit."""
     if error.code != "broken":
@@ -181,7 +185,7 @@ def _with_cause(error: StageError, log: list[str]) -> StageError:
     text = "\n".join(log)
     if "max pixel count" in text or "Picture size" in text:
         return Rejected("its pictures are larger than the limit", "picture-too-large")
-    if "get_buffer() failed" in text or "Cannot allocate memory" in text:
+    if any(sign in text for sign in _NO_MEMORY):
         return Rejected("decoding one of its pictures takes more memory than a video may cost", "too-much-memory")
     return error
 
