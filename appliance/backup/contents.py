@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from appliance.alerts.orders import path_of as orders_path
 from appliance.backup.manifest import Kind
+from appliance.uploads import content_path, source_path
+from bus.events import JobSource
 
 UNFINISHED = ("queued", "running", "clipping")
 
@@ -28,8 +30,7 @@ class Job(Struct, frozen=True):
 
     job: str
     state: str
-    kind: str
-    location: str
+    source: JobSource
 
 
 class Told(Struct, frozen=True, kw_only=True):
@@ -59,9 +60,9 @@ def told_by(database: Path) -> Told:
             schema=int(db.execute("PRAGMA user_version").fetchone()[0]),
             states=dict(db.execute("SELECT state, count(*) FROM jobs GROUP BY state ORDER BY state").fetchall()),
             jobs=[
-                Job(*row)
+                Job(row[0], row[1], JobSource(kind=row[2], location=row[3], name="", fingerprint=row[4]))
                 for row in db.execute(
-                    "SELECT job, state, kind, location FROM jobs WHERE state <> 'deleted' ORDER BY job"
+                    "SELECT job, state, kind, location, fingerprint FROM jobs WHERE state <> 'deleted' ORDER BY job"
                 )
             ],
         )
@@ -80,18 +81,20 @@ def artifact_files(data_dir: Path, told: Told) -> Iterator[Entry]:
         yield from _below(data_dir, data_dir / "jobs" / job.job, "artifact", "*.json")
 
 
-def source_files(data_dir: Path, told: Told) -> Iterator[Entry]:
-    """The videos of unfinished jobs: the job's own copy, else the file in the data folder that it will be made from."""
+def source_files(data_dir: Path, told: Told, uploads: Sequence[str]) -> Iterator[Entry]:
+    """The videos of unfinished jobs: the job's own copy, else the file in the data folder that it will be made from.
+
+    `uploads`: the sha256 of finished uploads that are to become jobs; their content is acknowledged.
+    """
+    found = {content_path(data_dir, sha256) for sha256 in uploads}
     for job in told.unfinished:
         own = list(_below(data_dir, data_dir / "jobs" / job.job, "source", "source.*"))
-        if own:
-            yield from own
-        elif job.kind == "upload":
-            yield from _below(data_dir, data_dir / "uploads", "source", f"{job.location}*")
-        elif job.kind == "file":
-            at = Path(job.location)
-            if at.is_relative_to(data_dir) and at.is_file():
-                yield Entry(at.relative_to(data_dir).as_posix(), "source", at)
+        yield from own
+        if not own and (at := source_path(data_dir, job.source)) is not None:
+            found.add(at)
+    for at in sorted(found):
+        if at.is_relative_to(data_dir) and at.is_file():
+            yield Entry(at.relative_to(data_dir).as_posix(), "source", at)
 
 
 def clip_files(data_dir: Path, told: Told) -> Iterator[Entry]:

@@ -22,7 +22,7 @@ from msgspec import Struct
 from appliance.backup.archive import SEAL_BYTES, ArchiveWriter
 from appliance.backup.contents import Entry, Told, artifact_files, clip_files, source_files, state_files, told_by
 from appliance.backup.manifest import DATABASE, NOTES, WEB_DATABASE, Manifest, check_path
-from appliance.backup.snapshot import copy_database
+from appliance.backup.snapshot import copy_database, settle_accounts
 from appliance.config import Config
 from appliance.errors import BackupDamaged, BackupRefused
 from appliance.models import REGISTRY, state
@@ -67,11 +67,13 @@ def create(
         _need_room(file, 2 * sum(path.stat().st_size for path in originals))
         copy_database(data_dir / DATABASE, database)
         copies = [Entry(DATABASE, "database", database)]
+        uploads: list[str] = []
         if (data_dir / WEB_DATABASE).exists():
             copy_database(data_dir / WEB_DATABASE, web)
+            uploads = settle_accounts(web, database)
             copies.append(Entry(WEB_DATABASE, "database", web))
         told = told_by(database)
-        notes, videos = _notes(config, config_file), list(source_files(data_dir, told))
+        notes, videos = _notes(config, config_file), list(source_files(data_dir, told, uploads))
         entries = [*copies, *state_files(data_dir), *artifact_files(data_dir, told)]
         entries += chain(videos if sources else (), clip_files(data_dir, told) if clips else ())
         total = sum(_size(entry) for entry in entries) + sum(len(data) for _, data in notes)

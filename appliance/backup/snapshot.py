@@ -25,3 +25,30 @@ def copy_database(source: Path, target: Path) -> None:
         raise BackupError(f"{source} cannot be copied: {error}") from error
     if sound != "ok":
         raise StoreDamaged(f"{source} is damaged ({sound}): run `appliance rebuild --from stream`, then back up")
+
+
+def settle_accounts(web: Path, database: Path) -> list[str]:
+    """Make the copy of `web.db` one that a box can begin with, beside the copy of `appliance.db`. Blocking.
+
+    Sessions and claims end: a backup revives nobody who has logged out. Unfinished uploads go, their bytes are not in
+    it. A finished upload that `appliance.db` has not heard of is to be told again, so that none is lost between the two
+    copies; the bus takes it once. Returns the sha256 of each of those.
+    """
+    with closing(sqlite3.connect(web)) as db:
+        tables = {row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        for table in tables & {"sessions", "claims"}:
+            db.execute(f"DELETE FROM {table}")  # noqa: S608 - one of these two
+        waiting: list[str] = []
+        if "uploads" in tables:
+            db.execute("ATTACH ? AS box", (str(database),))
+            db.execute("DELETE FROM uploads WHERE state = 'receiving'")
+            db.execute(
+                "UPDATE uploads SET told = 0 WHERE state = 'complete'"
+                " AND id NOT IN (SELECT file FROM box.files WHERE state = 'taken')"
+            )
+            rows = db.execute(
+                "SELECT DISTINCT sha256 FROM uploads WHERE state = 'complete' AND NOT told ORDER BY sha256"
+            )
+            waiting = [row[0] for row in rows if row[0] is not None]
+        db.commit()
+    return waiting

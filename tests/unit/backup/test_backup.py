@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import stat
@@ -10,14 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from appliance.accounts.database import open_accounts
 from appliance.backup import create as creating
 from appliance.backup.create import create
 from appliance.backup.restore import restore, verify
 from appliance.errors import BackupError, BackupRefused, StoreDamaged
+from appliance.store.database import open_writer
+from appliance.store.projection import Projection
 from appliance.store.queries import dump
 from appliance.store.schema import PROJECTED
 from appliance.supervisor.lock import lock_box
-from tests.unit.backup.box import Box
+from appliance.uploads import content_path
+from bus.events import FileUploaded
+from tests.unit.backup.box import Box, stored
 
 ALWAYS = {
     "appliance.db",
@@ -111,6 +117,45 @@ def test_web_users_come_along(box: Box, tmp_path: Path) -> None:
     connection = sqlite3.connect(tmp_path / "new" / "web.db")
     assert connection.execute("SELECT name FROM users").fetchall() == [("anna",)]
     connection.close()
+
+
+def test_uploads_between_the_two_databases_are_told_again(box: Box, tmp_path: Path) -> None:
+    """One that the box has heard of, one that it has not although web says so, one that web has yet to tell."""
+    accounts = open_accounts(box.data / "web.db")
+    known, said, waiting, unfinished = "known", "said", "waiting", "unfinished"
+    for ident, state, told in (
+        (known, "complete", 1),
+        (said, "complete", 1),
+        (waiting, "complete", 0),
+        (unfinished, "receiving", 0),
+    ):
+        sha256 = None if state == "receiving" else hashlib.sha256(ident.encode()).hexdigest()
+        accounts.execute(
+            "INSERT INTO uploads (id, owner, name, size_bytes, offset_bytes, state, wanted, sha256, created_at,"
+            " touched_at, told) VALUES (?, 'anna', 'a.mp4', 5, 5, ?, '{}', ?, 0, 0, ?)",
+            (ident, state, sha256, told),
+        )
+        if sha256 is not None:
+            content = content_path(box.data, sha256)
+            content.parent.mkdir(parents=True, exist_ok=True)
+            content.write_bytes(ident.encode())
+    accounts.execute("INSERT INTO users VALUES ('anna', 'x', 'admin', 0, 0, 0)")
+    accounts.execute("INSERT INTO sessions VALUES ('s', 'anna', 0, 0, 'r', 'a')")
+    accounts.close()
+    heard = FileUploaded(file=known, path="x", name="a.mp4", size_bytes=5, sha256="0" * 64, via="upload")
+    connection = open_writer(box.data / "appliance.db")
+    Projection(connection).apply(stored([heard], box.facts))
+    connection.close()
+    create(box.config, tmp_path / "b.tar.gz", sources=True)
+    restore(tmp_path / "b.tar.gz", tmp_path / "new")
+    connection = sqlite3.connect(tmp_path / "new" / "web.db")
+    rows = connection.execute("SELECT id, told FROM uploads ORDER BY id").fetchall()
+    assert rows == [(known, 1), (said, 0), (waiting, 0)]
+    assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (0,)
+    assert connection.execute("SELECT user FROM users").fetchall() == [("anna",)]
+    connection.close()
+    contents = {path.read_text() for path in (tmp_path / "new" / "uploads" / "content").iterdir()}
+    assert contents == {said, waiting}
 
 
 def test_where_a_backup_may_not_go(box: Box, tmp_path: Path) -> None:
