@@ -37,6 +37,7 @@ COMMANDS = {
     "token": "appliance.cli.token:token",
     "config": "appliance.cli.config:config",
     "models": "appliance.cli.models:models",
+    "plan": "appliance.cli.plan:plan",
     "why": "appliance.cli.why:why",
     "doctor": "appliance.cli.doctor:doctor",
     "backup": "appliance.cli.backup:backup",
