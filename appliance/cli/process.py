@@ -88,6 +88,7 @@ async def _process(
 ) -> int:
     from appliance.boxlink import running_or_embedded
     from appliance.cli.screen import PlainScreen, RichScreen
+    from appliance.control.ledger import read_holds
     from appliance.follow import follow
     from appliance.intake import cancel_job
     from appliance.progress import JobView
@@ -101,6 +102,8 @@ async def _process(
     async with running_or_embedded(config) as link:
         job, how = await _job_for(link, config, source, options, again=again)
         screen.say(f"job {job} ({how})")
+        for hold in await read_holds(link.bus):
+            screen.say(f"note: {hold.target} is {hold}")
         view = JobView(job)
         with screen.showing(view):
             following = asyncio.create_task(follow(link.bus, view, screen.changed))

@@ -130,15 +130,17 @@ def _machine_of(view: HostView | None) -> Machine:
     else:
         seen = psutil.virtual_memory()
         total, free_memory = int(seen.total), int(seen.available)
-    free = [
-        card.memory_total_bytes - (card.memory_used_bytes or 0)
+    cards = [
+        (card.memory_total_bytes - (card.memory_used_bytes or 0), card.memory_total_bytes)
         for card in (gpus.cards if gpus is not None else [])
         if card.memory_total_bytes is not None and not card.lost
     ]
+    roomiest = max(cards, default=(None, None))
     return Machine(
         cores=(os.cpu_count() or 1) if cpu is None else cpu.cores,
         load_1m=os.getloadavg()[0] if cpu is None else cpu.load_1m,
         memory_total_bytes=total,
         memory_free_bytes=free_memory,
-        gpu_free_bytes=max(free, default=None),
+        gpu_free_bytes=roomiest[0],
+        gpu_total_bytes=roomiest[1],
     )

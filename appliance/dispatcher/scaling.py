@@ -22,6 +22,8 @@ RESERVE_SHARE = 0.15
 """Share of the machine's memory that a further worker leaves free (where the default alert on memory is clear)."""
 SHORT_SHARE = 0.05
 """Below this share a worker is given up (where the default alert on memory is critical)."""
+GPU_SHORT_SHARE = 0.02
+"""The same for a card's memory (where the default alert is critical)."""
 UNMEASURED_BYTES = 1024**3
 """What a worker is taken to need before one of its stage was seen at work."""
 LOAD_SHARE = 2.0
@@ -61,6 +63,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     """What programs can still have."""
     gpu_free_bytes: int | None
     """On the card with the most room; None without a card."""
+    gpu_total_bytes: int | None = None
+    """Of that card."""
 
 
 class Step(Struct, frozen=True, kw_only=True):
@@ -136,9 +140,7 @@ class Scaler:
         spare_s = _lasts(self._spare_since, stage, now, holds=spare)
         if now - self._stepped_at.get(stage, -self._cooldown_s) < self._cooldown_s:
             return None
-        short = machine.memory_free_bytes < machine.memory_total_bytes * SHORT_SHARE
-        if before > load.least and short and stage in HEAVY:
-            reason = f"{_gib(machine.memory_free_bytes)} of {_gib(machine.memory_total_bytes)} memory left"
+        if before > load.least and (reason := self._short(stage, machine)) is not None:
             return Step(stage=stage, before=before, after=before - 1, reason=reason)
         if before > load.least and spare and spare_s >= self._down_after_s:
             reason = f"nothing waits, and {before - load.in_flight} of {before} had nothing to do for {spare_s:.0f} s"
@@ -152,6 +154,16 @@ class Scaler:
             why = f"its queue is at {load.level}" if urgent else f"all {before} at work for {pressed_s:.0f} s"
             reason = f"{load.waiting} wait, the first for {load.oldest_s:.0f} s, and {why}"
             return Step(stage=stage, before=before, after=before + 1, reason=reason)
+        return None
+
+    def _short(self, stage: StageName, machine: Machine) -> str | None:
+        """What the stage takes so much of that it must give some back; None: nothing."""
+        free, total = machine.memory_free_bytes, machine.memory_total_bytes
+        if stage in HEAVY and free < total * SHORT_SHARE:
+            return f"{_gib(free)} of {_gib(total)} memory left"
+        free, total = machine.gpu_free_bytes or 0, machine.gpu_total_bytes or 0
+        if self._gpu_bytes[stage] and free < total * GPU_SHORT_SHARE:
+            return f"{_gib(free)} of {_gib(total)} graphics memory left"
         return None
 
     def _wall(self, stage: StageName, stages: Mapping[StageName, StageLoad], machine: Machine) -> str | None:

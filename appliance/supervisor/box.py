@@ -11,7 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 from contextlib import suppress
+
+import psutil
 
 from appliance import lifecycle
 from appliance.config import Config
@@ -94,6 +97,7 @@ class Box:
         await self._add(dispatcher_program(self._config))
         bounds = {stage: self._config.workers.bounds(stage) for stage in STAGES}
         self._pools = {stage: self._pool(stage, most) for stage, (_, most) in bounds.items()}
+        await self._forget_workers(self._bus)
         staffing = Staffing(self._bus, self._pools, bounds)
         others = [cache_program(self._config), monitor_program(self._config), web_program(self._config)]
         specs = [spec for spec in others if spec is not None]
@@ -108,6 +112,13 @@ class Box:
             hire=lambda number: self._child(worker_program(self._config, stage, number)),
             on_left=self._on_left,
         )
+
+    async def _forget_workers(self, bus: Bus) -> None:
+        """What died with an earlier life of the box would be in the registry until its entries expire."""
+        for state in await Registry(bus).all():
+            if state.host == platform.node() and not psutil.pid_exists(state.pid):
+                reason = "gone with an earlier life of the box"
+                self._say(WorkerOffline(source=SOURCE, worker=state.worker, stage=state.stage, reason=reason))
 
     async def _forget_services(self, bus: Bus) -> None:
         """What an earlier life of the box ran and this one does not is neither up nor down."""

@@ -100,7 +100,7 @@ class Reporter:
     async def serve(self) -> None:
         """Registry entry and sign of life, every few seconds."""
         while True:
-            usage = await asyncio.to_thread(self._usage.read)
+            usage = await asyncio.to_thread(self._usage.read, at_work=self.item is not None)
             job, clip = self.item or (None, None)
             state = WorkerState(
                 worker=self._worker,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -13,6 +14,8 @@ from msgspec import Struct
 from appliance.monitor.gpu import load_nvml
 
 log = logging.getLogger(__name__)
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"
+"""`PROC_PID_INIT_INO` of Linux. In another one (a container) the driver may name processes as the host knows them."""
 
 
 class Usage(Struct, frozen=True):
@@ -20,7 +23,7 @@ class Usage(Struct, frozen=True):
 
     rss_bytes: int
     gpu_memory_bytes: int | None
-    """On all cards together; None without a driver, or when it does not tell."""
+    """On all cards together; None without a driver, or when it does not tell (in a container it may not)."""
 
 
 class UsageReader:
@@ -31,11 +34,13 @@ class UsageReader:
         self._nvml: Any | None = None
         self._looked = False
         self._myself = psutil.Process()
+        self._sees_own_pids = str(Path("/proc/self/ns/pid").readlink()) == _FIRST_PID_NAMESPACE
 
-    def read(self) -> Usage:
-        """Never raises for the driver's sake."""
+    def read(self, *, at_work: bool) -> Usage:
+        """Never raises for the driver's sake. `at_work`: whether to look for a stage, in all of /proc."""
         rss_bytes, pids = 0, set()
-        for process in (self._myself, *self._myself.children(recursive=True)):
+        stage = self._myself.children(recursive=True) if at_work else []
+        for process in (self._myself, *stage):
             with contextlib.suppress(psutil.Error):
                 rss_bytes += process.memory_info().rss
                 pids.add(process.pid)
@@ -55,7 +60,7 @@ class UsageReader:
         except nvml.NVMLError as error:
             log.debug("NVML does not tell: %s", error)
             return None
-        return used
+        return used if used or self._sees_own_pids else None
 
     def _open(self) -> Any | None:
         """The module, opened at the first call; a driver that comes later is found by the next worker."""

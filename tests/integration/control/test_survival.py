@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from appliance.boxlink import connect
 from appliance.intake import create_job, source_of
-from bus.events import AnyEvent, JobDownloading, JobFailed, JobOptions, JobSource
+from bus.events import AnyEvent, JobDownloading, JobFailed, JobOptions, JobSource, UserAction, WorkerScaled
 from bus.feed import Feed, LiveEvent
+from bus.registry import Registry
 from tests.faults.harness import RealBox
 
+pytestmark = pytest.mark.slow
 WAIT_S = 60.0
 
 
@@ -65,16 +68,26 @@ async def test_a_pause_survives_the_death_of_every_process(box: RealBox) -> None
             assert await asyncio.to_thread(box.kill, *words)
             while len(await bus.read(0, f"evt.service.up.{service}")) < 2:  # a feed would miss it in the outage
                 await asyncio.sleep(0.1)
+    await asyncio.to_thread(command, box, "drain", "faces", "--for", "1h")
+    async with await connect(box.config, "dispatcher") as bus:
+        await bus.publish(WorkerScaled(stage="crop", before=1, after=2, reason="a test"))
     await asyncio.to_thread(box.kill_everything)
     await asyncio.to_thread(box.start)
     async with asyncio.timeout(WAIT_S), box.bus() as bus, bus.live("evt.>") as feed:
         status = await asyncio.to_thread(command, box, "status")
         assert status["stages"]["download"]["mode"] == "pause"
-        assert [(held["target"], held["reason"]) for held in status["holds"]] == [("download", "card moves")]
+        assert [(held["target"], held["mode"], held["reason"]) for held in status["holds"]] == [
+            ("download", "pause", "card moves"),
+            ("faces", "drain", ""),
+        ]
+        staff = {stage: row["workers"] for stage, row in status["stages"].items()}
+        assert staff == {"download": 1, "transcribe": 1, "moments": 1, "faces": 0, "crop": 2, "cut": 1}
+        assert status["verdict"] == "ok", status["reasons"]
         assert status["stages"]["download"]["pending"] == 1
         assert [type(fact.event).__name__ for fact in await bus.read(0, f"evt.*.*.{job}")] == ["JobCreated"]
         drained = await asyncio.to_thread(command, box, "drain", "all", "--timeout", "30")
         assert drained["drained"] is True
+        assert await Registry(bus).all() == [], "a drain ends the workers"
         assert len(drained["holds"]) == 6
         assert (await asyncio.to_thread(command, box, "resume", "all"))["holds"] == []
         started = await next_of(feed, JobDownloading, job)
@@ -82,4 +95,6 @@ async def test_a_pause_survives_the_death_of_every_process(box: RealBox) -> None
         assert (started.attempt, started.claim) == (1, 1)
         await next_of(feed, JobFailed, job)
         acted = [fact.event for fact in await bus.read(0, "evt.user.action.>")]
-        assert [action.action for action in acted] == ["control.pause", "control.drain", "control.resume"]  # type: ignore[union-attr]
+        assert [action.action for action in acted if isinstance(action, UserAction)] == [
+            *("control.pause", "control.drain", "control.drain", "control.resume")
+        ]

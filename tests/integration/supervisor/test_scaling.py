@@ -16,6 +16,7 @@ from bus.registry import Registry
 from tests.faults.harness import RealBox
 from tests.media.server import Site, serving
 
+pytestmark = pytest.mark.slow
 WAIT_S = 100.0
 JOBS = 20
 SETTINGS = """

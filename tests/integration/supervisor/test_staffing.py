@@ -34,6 +34,7 @@ from bus.registry import Registry, WorkerState
 from tests.faults.harness import RealBox
 from tests.media.server import Site, serving
 
+pytestmark = pytest.mark.slow
 WAIT_S = 60.0
 HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 SETTINGS = """

@@ -44,7 +44,7 @@ class Driver:
 
 
 def test_without_a_driver_the_card_is_unknown_not_empty() -> None:
-    usage = UsageReader(lambda: None).read()
+    usage = UsageReader(lambda: None).read(at_work=True)
     assert usage.gpu_memory_bytes is None
     assert abs(usage.rss_bytes - psutil.Process().memory_info().rss) < 64 * MIB
 
@@ -56,11 +56,12 @@ def test_the_stage_counts_with_its_worker_and_nobody_else() -> None:
     child.stdout.readline()
     driver = Driver([{os.getpid(): 10 * MIB, 1: 999 * MIB}, {child.pid: 500 * MIB}])
     reader = UsageReader(lambda: driver)
-    usage = reader.read()
+    usage = reader.read(at_work=True)
     child.communicate(b"\n")
     assert usage.rss_bytes > 200 * MIB
     assert usage.gpu_memory_bytes == 510 * MIB
-    after = reader.read()
+    assert reader.read(at_work=False).gpu_memory_bytes == 10 * MIB
+    after = reader.read(at_work=True)
     assert after.gpu_memory_bytes == 10 * MIB
     assert after.rss_bytes < usage.rss_bytes - 150 * MIB
 
@@ -68,6 +69,9 @@ def test_the_stage_counts_with_its_worker_and_nobody_else() -> None:
 def test_a_card_that_does_not_tell_is_unknown() -> None:
     driver = Driver([{os.getpid(): None}])
     reader = UsageReader(lambda: driver)
-    assert reader.read().gpu_memory_bytes == 0
-    driver.lost = True
-    assert reader.read().gpu_memory_bytes is None
+    reader._sees_own_pids = True
+    assert reader.read(at_work=True).gpu_memory_bytes == 0
+    reader._sees_own_pids = False
+    assert reader.read(at_work=True).gpu_memory_bytes is None, "the driver names other processes than we know"
+    driver.lost, reader._sees_own_pids = True, True
+    assert reader.read(at_work=True).gpu_memory_bytes is None

@@ -148,6 +148,13 @@ def test_when_memory_runs_out_one_leaves_although_there_is_work() -> None:
     assert rule.look({"cut": busy(1)}, out, 3 * COOL_S) == []
 
 
+def test_when_the_card_is_full_one_of_those_who_use_it_leaves() -> None:
+    full = machine(gpu_free_bytes=GIB, gpu_total_bytes=80 * GIB)
+    both: dict[StageName, StageLoad] = {"faces": busy(2, gpu_bytes=20 * GIB), "crop": busy(2)}
+    (step,) = scaler(faces=2, crop=2).look(both, full, 0.0)
+    assert (step.stage, step.after, step.reason) == ("faces", 1, "1.0 GiB of 80.0 GiB graphics memory left")
+
+
 def test_what_was_said_before_is_brought_within_the_bounds_of_now() -> None:
     rule = scaler(cut=9, faces=0)
     rule.look({"cut": load(), "faces": load(least=2)}, ROOMY, 0.0)
