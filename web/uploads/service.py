@@ -252,6 +252,19 @@ class Uploads:
         self.tell()
         return done
 
+    async def take_up(self, upload: Upload) -> Upload:
+        """One that nobody sends for at the moment, as it stands; finished when only that was still to do.
+
+        Raises `Problem` 423 while bytes come for it, and what `finish` raises.
+        """
+        async with self.held(upload) as (fresh, part, _lease):
+            if fresh.state != "receiving" or fresh.offset_bytes < fresh.size_bytes:
+                return fresh
+            try:
+                return await self.finish(fresh, part)
+            except OSError as error:
+                raise self.disk_trouble(error, fresh, part) from error
+
     async def _jobs_of(self, sha256: str) -> dict[str, tuple[str, str]] | None:
         """State and options of the jobs of this content; None when nobody can tell."""
         query = "SELECT job, state, options FROM jobs WHERE fingerprint = ? OR sha256 = ?"

@@ -15,6 +15,7 @@ from appliance.uploads import content_path, uploads_dir
 from bus.connection import Bus
 from bus.errors import BusError
 from bus.events import FileDeleted
+from web.problems import Problem
 from web.uploads import table
 from web.uploads.service import Uploads
 from web.uploads.table import Upload
@@ -38,6 +39,7 @@ class Sweeper:
     async def run(self) -> None:
         while True:
             try:
+                await self._finish()
                 await self.sweep()
             except (OSError, sqlite3.Error, SourceUnavailable):
                 log.exception("cannot sweep the uploads; tried again")
@@ -48,6 +50,15 @@ class Sweeper:
         await self._expire()
         await self._orphans()
         await self._contents()
+
+    async def _finish(self) -> None:
+        """Uploads whose last byte was confirmed when the process was killed."""
+        for upload in await self._uploads.db.read(lambda db: table.in_state(db, "receiving")):
+            if upload.offset_bytes == upload.size_bytes and upload.id not in self._uploads.leases:
+                try:
+                    await self._uploads.take_up(upload)
+                except Problem as problem:
+                    log.info("an upload cannot be finished: %s", problem, extra={"upload": upload.id})
 
     async def _expire(self) -> None:
         everything = await self._uploads.db.read(lambda db: table.of_owner(db, None, -1))

@@ -125,9 +125,10 @@ async def _head(request: AnyRequest, services: Services, ident: str) -> Response
     _check_version(request)
     uploads = services.uploads
     upload = await uploads.find(ident, request.user)
-    if upload.id in uploads.leases and not uploads.leases.is_live(upload.id):
-        async with uploads.held(upload) as (fresh, _part, _lease):
-            upload = fresh
+    silent = upload.id in uploads.leases and not uploads.leases.is_live(upload.id)
+    whole = upload.state == "receiving" and upload.offset_bytes == upload.size_bytes
+    if silent or (whole and upload.id not in uploads.leases):
+        upload = await uploads.take_up(upload)
     if upload.state == "refused":
         raise Problem(410, "refused", upload.error or "this upload was refused")
     return Response(
