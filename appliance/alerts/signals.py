@@ -16,7 +16,7 @@ class Signal(Struct, frozen=True, array_like=True):
 
 SIGNALS: dict[str, Signal] = {
     "disk.data.used": Signal("%", "volume", "used share of the data volume, as `df` counts it"),
-    "disk.data.floor": Signal("× floor", "volume", "free bytes of the data volume divided by the floor"),
+    "disk.data.floor": Signal("× reserve", "volume", "free bytes beyond what open jobs will need, by the reserve"),
     "disk.data.ttf": Signal("h", "volume", "hours until the data volume is full, when its last hour and its last six "
                             "agree; the calmer of both"),
     "disk.os.used": Signal("%", "volume", "used share of the system volume, when it is not the data volume"),

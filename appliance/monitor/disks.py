@@ -10,6 +10,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,12 +29,14 @@ MARKER_EVERY_S = 30.0
 
 
 class DiskReader:
-    """Call from one thread at a time. Volumes that lie on one device are read once, with all their roles."""
+    """Call from one thread at a time. Volumes that lie on one device are read once, with all their roles.
 
-    def __init__(self, data_dir: Path, *, floor_bytes: int, floor_percent: float) -> None:
+    `reserve`: bytes that should stay free on a data volume of so many bytes in all.
+    """
+
+    def __init__(self, data_dir: Path, reserve: Callable[[int], int]) -> None:
         self._data_dir = data_dir
-        self._floor_bytes = floor_bytes
-        self._floor_percent = floor_percent
+        self._reserve = reserve
         self._marker = Marker(data_dir / "run" / MARKER)
         self._rates = Rates()
         self._forecasts: dict[int, FillForecast] = {}
@@ -77,7 +80,7 @@ class DiskReader:
             write_bytes_s=self._rates.per_s(f"{name} write", traffic.write_bytes, now) if traffic else None,
             busy_percent=self._busy(f"{name} busy", traffic, now),
             full_in_s=None if forecast.seconds is None or math.isinf(forecast.seconds) else round(forecast.seconds),
-            floor_bytes=max(self._floor_bytes, int(total * self._floor_percent / 100)) if is_data else None,
+            reserve_bytes=self._reserve(total) if is_data else None,
             marker=self._marker.good(now) if is_data else None,
         )
 

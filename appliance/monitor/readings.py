@@ -30,6 +30,8 @@ class Beside(Struct, frozen=True, kw_only=True):
     gpu_work: int | None = None
     """Commands for the stages that may use a card, waiting and in work."""
     events_used_percent: float | None = None
+    promised_bytes: int = 0
+    """What the open jobs will still need on the data volume."""
 
 
 class Window:
@@ -70,7 +72,7 @@ class ReadingsMaker:
         self._out = {}
         self._host(now, sample)
         for disk in sample.disks or ():
-            self._disk(disk)
+            self._disk(disk, beside.promised_bytes)
         for worn in sample.wear or ():
             self._put("disk.wear", worn.disk, worn.used_percent)
         for sensor in sample.temperatures or ():
@@ -112,14 +114,14 @@ class ReadingsMaker:
         if sample.clock_synchronised is not None and sample.uptime_s >= CLOCK_AFTER_S:
             self._put("clock.sync", HOST, 0.0 if sample.clock_synchronised else 1.0)
 
-    def _disk(self, disk: Disk) -> None:
+    def _disk(self, disk: Disk, promised_bytes: int) -> None:
         name = disk.roles[0]
         signal = {"data": "disk.data.used", "nats": "disk.nats.used", "os": "disk.os.used"}[name]
         self._put(signal, name, disk.used_percent)
         self._put("disk.inodes", name, disk.inodes_used_percent)
         self._put("disk.busy", name, disk.busy_percent)
-        if disk.floor_bytes:
-            self._put("disk.data.floor", name, disk.free_bytes / disk.floor_bytes)
+        if disk.reserve_bytes:
+            self._put("disk.data.floor", name, (disk.free_bytes - promised_bytes) / disk.reserve_bytes)
         if disk.marker is not None:
             self._put("disk.mount", name, 0.0 if disk.marker else 1.0)
 

@@ -76,7 +76,7 @@ class Disk(Struct, frozen=True, kw_only=True):
     busy_percent: float | None
     full_in_s: float | None
     """Time to full; null while it is not known or the volume is not filling up."""
-    floor_bytes: int | None = None
+    reserve_bytes: int | None = None
     """What should stay free on the data volume."""
     marker: bool | None = None
     """Data volume: whether the marker file is there and can be written."""

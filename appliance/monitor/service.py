@@ -43,6 +43,8 @@ from appliance.monitor.sample import (
     Wear,
     host_id,
 )
+from appliance.storage.sample import latest_storage
+from appliance.storage.volume import marks
 from bus.connection import Bus
 from bus.errors import BusError, Retryable
 from bus.events import AlertCleared, AlertRaised, Event
@@ -81,7 +83,7 @@ class Monitor:
         settings = config.hardware
         self._host_reader = host.HostReader()
         self._disk_reader = disks.DiskReader(
-            self._data_dir, floor_bytes=settings.disk_floor_bytes, floor_percent=settings.disk_floor_percent
+            self._data_dir, lambda total: marks(config.admission, config.retention, total).reserve_bytes
         )
         self._gpu_reader = GpuReader(load)
         every = settings.interval_s
@@ -198,6 +200,7 @@ class Monitor:
             overdue_s={collector.name: collector.overdue_s(now) for collector in self._collectors},
             gpu_work=self._beside.gpu_work,
             events_used_percent=self._beside.events_used_percent,
+            promised_bytes=self._beside.promised_bytes,
         )
         readings = self._maker.readings(now, sample, beside)
         return self._engine.step(now, time.time(), readings, self._orders, may_raise=now >= self._grace_until)
@@ -286,7 +289,7 @@ class Monitor:
                     self._events.popleft()
 
     async def _look_at_bus(self) -> None:
-        """The event stream's size, and with cards in the machine the work that waits for them."""
+        """The event stream's size, what open jobs will still need on the disk, and the work that waits for cards."""
         while True:
             try:
                 used = 100 * (await self._bus.stream_state()).bytes / self._config.bus.max_bytes
@@ -296,7 +299,9 @@ class Monitor:
                     work = sum(
                         depth.pending + depth.in_flight for stage, depth in depths.items() if stage in GPU_STAGES
                     )
-                self._beside = Beside(gpu_work=work, events_used_percent=used)
+                storage = await latest_storage(self._bus, datetime.now(UTC))
+                promised = 0 if storage is None else storage.promised_bytes
+                self._beside = Beside(gpu_work=work, events_used_percent=used, promised_bytes=promised)
             except BusError:
                 self._beside = Beside()
             await asyncio.sleep(BUS_EVERY_S)

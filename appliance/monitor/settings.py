@@ -16,14 +16,3 @@ class Hardware(Struct, frozen=True, kw_only=True):
         Literal["auto", "off"],
         Meta(description="auto: read NVIDIA cards when a driver is there. off: never touch the driver."),
     ] = "auto"
-    disk_floor_bytes: Annotated[
-        int,
-        Meta(
-            ge=0,
-            description="Bytes that should stay free on the data volume; disk.data.floor compares what is free with "
-            "this or disk_floor_percent, whichever is more.",
-        ),
-    ] = 20_000_000_000
-    disk_floor_percent: Annotated[
-        float, Meta(ge=0, le=90, description="Share of the data volume that should stay free.")
-    ] = 5.0

@@ -71,12 +71,12 @@ class Admission:
         """Whether a job with a source of this size fits; None: nobody knows the size yet."""
         return await asyncio.to_thread(self.look, size_bytes, options or JobOptions())
 
-    def look(self, size_bytes: int | None, options: JobOptions) -> Room:
-        """`room_for` for a thread."""
+    def look(self, size_bytes: int | None, options: JobOptions, *, stored: bool = False) -> Room:
+        """`room_for` for a thread. `stored`: the source is on the volume already, and the job only links to it."""
         volume = measure(self._data_dir)
         kept = marks(self._config.admission, self._config.retention, volume.total_bytes)
         ratios, promised = self.known()
-        need = forecast(size_bytes, options, self._config.stages, ratios)
+        need = forecast(size_bytes, options, self._config.stages, ratios, stored=stored)
         fits = volume.free_bytes - promised.bytes - need.total_bytes >= kept.reserve_bytes
         return Room(
             fits=fits,
@@ -106,22 +106,16 @@ class Admission:
         return ratios, Promised(len(rows), sum(self._still_needed(row, ratios) for row in rows))
 
     def _still_needed(self, row: sqlite3.Row, ratios: Ratios) -> int:
-        kept = JobSource(kind=row["kind"], location=row["location"], name="", fingerprint=row["fingerprint"])
-        size = size_of(kept, self._data_dir)
-        need = forecast(
-            size if row["size_bytes"] is None else row["size_bytes"],
-            options_of(row["options"]),
-            self._config.stages,
-            ratios,
-        )
-        have = weigh(self._data_dir, row["job"]).total_bytes
-        if kept.kind == "upload":
-            have = max(have, size or 0)  # its content lies there already; the job only links it
-        return max(0, need.total_bytes - have)
+        stored = row["kind"] == "upload"
+        source = JobSource(kind=row["kind"], location=row["location"], name="", fingerprint=row["fingerprint"])
+        size = row["size_bytes"] or size_of(source, self._data_dir)
+        need = forecast(size, options_of(row["options"]), self._config.stages, ratios, stored=stored)
+        have = weigh(self._data_dir, row["job"])
+        return max(0, need.total_bytes - have.total_bytes + (have.source_bytes if stored else 0))
 
 
 def size_of(source: JobSource, data_dir: Path) -> int | None:
-    """Bytes of a source; None when only fetching it will tell."""
+    """Bytes of a source; None when only fetching it will tell. Blocking."""
     path = source_path(data_dir, source)
     return None if path is None else file_bytes(path)
 

@@ -63,13 +63,19 @@ class Forecast(Struct, frozen=True, kw_only=True):
         return f"{size_text(self.total_bytes)} ({parts}, clips {size_text(self.clip_bytes)})"
 
 
-def forecast(source_bytes: int | None, options: JobOptions, stages: Stages, ratios: Ratios) -> Forecast:
-    """What a job with a source of this size (None: not known) and these options will take."""
+def forecast(
+    source_bytes: int | None, options: JobOptions, stages: Stages, ratios: Ratios, *, stored: bool = False
+) -> Forecast:
+    """What a job with a source of this size (None: not known) and these options will take.
+
+    `stored`: the source is on the volume already and takes nothing more.
+    """
     source = ratios.url_bytes if source_bytes is None else source_bytes
     scratch = max(SCRATCH_LEAST_BYTES, math.ceil(source * ratios.scratch_share))
     count = stages.moments.clips if options.clips is None else options.clips
     longest_s = stages.moments.max_length_s if options.max_length_s is None else options.max_length_s
     clips = math.ceil(count * longest_s * ratios.clip_bytes_per_s)
+    source = 0 if stored else source
     return Forecast(
         source_bytes=source,
         scratch_bytes=scratch,

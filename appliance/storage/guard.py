@@ -12,14 +12,13 @@ import logging
 from contextlib import suppress
 from datetime import UTC, datetime
 
-from msgspec import Struct
-
 from appliance.config import Config
 from appliance.control.ledger import Target, hold, read_holds, release
 from appliance.errors import SourceUnavailable
 from appliance.storage.admission import Admission, Promised
 from appliance.storage.ballast import Ballast
 from appliance.storage.levels import Level, level_after
+from appliance.storage.sample import BOX, TELEMETRY, StorageSample
 from appliance.storage.sweep import Sweeper
 from appliance.storage.volume import Marks, Volume, marks, measure, size_text
 from bus.connection import Bus
@@ -28,27 +27,10 @@ from bus.events import STAGES
 
 log = logging.getLogger(__name__)
 HOLDER = "storage"
-TELEMETRY = "storage"
 PROMISED_EVERY_S = 15.0
 """What open jobs will still need is counted anew this often: it walks their folders."""
 AGAIN_S = 1.0
 TARGETS: tuple[Target, ...] = ("intake", *STAGES)
-
-
-class StorageSample(Struct, frozen=True, kw_only=True):
-    """Telemetry `tel.storage.box`, with each look: the data volume at one moment."""
-
-    ts: datetime
-    total_bytes: int
-    free_bytes: int
-    promised_bytes: int
-    """What open jobs will still need."""
-    reserve_bytes: int
-    floor_bytes: int
-    ballast_bytes: int
-    level: Level
-    reason: str | None
-    """Why intake is closed; None when it is open."""
 
 
 class Guard:
@@ -107,8 +89,9 @@ class Guard:
             ballast_bytes=ballast,
             level=level,
             reason=self._reason,
+            exhausted=self._sweeper.exhausted,
         )
-        self._bus.telemetry(TELEMETRY, "box", sample)
+        self._bus.telemetry(TELEMETRY, BOX, sample)
 
     def _measure(self) -> tuple[Volume, Marks, int]:
         """The volume, after the ballast was taken or given up as it calls for."""

@@ -16,6 +16,7 @@ from appliance.storage.retention import Removal
 from appliance.storage.survey import survey
 from appliance.storage.volume import taken
 from appliance.store.database import open_reader
+from appliance.uploads import uploads_dir
 from bus.events import JobOptions
 
 LARGEST = 20
@@ -51,7 +52,7 @@ class StorageReport(Struct, frozen=True, kw_only=True):
     target_bytes: int
     """What retention tries to keep free beyond the promised."""
     uses: dict[str, int]
-    """By kind: sources, scratch, clips, uploads, input, models, database, bus, logs, ballast."""
+    """By kind: sources, scratch, clips, uploads (that no job has), input, models, database, bus, logs, ballast."""
     largest: list[JobUse]
     """At most LARGEST jobs, the largest first."""
     short_bytes: int
@@ -91,7 +92,7 @@ def report(config: Config) -> StorageReport:
             "sources": sums.source_bytes,
             "scratch": sums.scratch_bytes,
             "clips": sums.clip_bytes,
-            "uploads": taken(data_dir / "uploads"),
+            "uploads": taken(uploads_dir(data_dir), shared=False),
             "input": taken(data_dir / "input"),
             "models": taken(config.models_dir),
             "database": database,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from msgspec import Struct
@@ -61,17 +62,21 @@ def marks(admission: Admission, retention: Retention, total_bytes: int) -> Marks
     )
 
 
-def taken(path: Path) -> int:
-    """Bytes on disk of a file, or of everything below a folder; 0 for what is not there. Links are not followed."""
+def taken(path: Path, *, shared: bool = True) -> int:
+    """Bytes on disk of a file, or of everything below a folder; 0 for what is not there. Links are not followed.
+
+    `shared` False: files that have other names elsewhere are not counted.
+    """
     try:
         found = path.lstat()
     except OSError:
         return 0
-    size = found.st_blocks * BLOCK_BYTES
-    if not path.is_symlink() and path.is_dir():
+    is_folder = stat.S_ISDIR(found.st_mode)
+    size = 0 if found.st_nlink > 1 and not shared and not is_folder else found.st_blocks * BLOCK_BYTES
+    if is_folder:
         try:
             with os.scandir(path) as entries:
-                size += sum(taken(Path(entry.path)) for entry in entries)
+                size += sum(taken(Path(entry.path), shared=shared) for entry in entries)
         except OSError:
             return size
     return size

@@ -108,3 +108,7 @@ def resized(event: AnyEvent, size_bytes: int) -> AnyEvent:
 
 def completed(job: str, ready: int = 1, failed: int = 0, ended_at: datetime | None = None) -> JobCompleted:
     return JobCompleted(job=job, clips_ready=ready, clips_failed=failed, seconds=7.0, ts=ended_at or at(7))
+
+
+def failed_at(job: str, ended_at: datetime) -> JobFailed:
+    return JobFailed(job=job, stage="transcribe", attempts=3, error="no", code="crashed", ts=ended_at)

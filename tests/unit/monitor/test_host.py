@@ -70,14 +70,14 @@ def test_sensors_and_the_clock_never_raise() -> None:
 
 def test_a_volume_is_read_once_with_all_its_roles(tmp_path: Path) -> None:
     (tmp_path / "nats").mkdir()
-    reader = DiskReader(tmp_path, floor_bytes=10**9, floor_percent=5.0)
+    reader = DiskReader(tmp_path, lambda total: total // 7)
     reader.disks()
     data, *others = reader.disks()
     assert data.roles[:2] == ["data", "nats"]
     assert len({role for disk in (data, *others) for role in disk.roles}) == 3
     space = os.statvfs(tmp_path)
     assert data.total_bytes == space.f_blocks * space.f_frsize
-    assert data.floor_bytes == max(10**9, int(data.total_bytes * 0.05))
+    assert data.reserve_bytes == data.total_bytes // 7
     assert data.marker is True
     assert data.full_in_s is None
     assert reader.to_full_h() == {"data": None}
@@ -97,7 +97,7 @@ def test_a_data_folder_that_is_taken_away(tmp_path: Path) -> None:
     folder.rmdir()
     (tmp_path / "elsewhere").rename(folder)
     assert marker.good(210.0)
-    reader = DiskReader(tmp_path / "never", floor_bytes=0, floor_percent=0)
+    reader = DiskReader(tmp_path / "never", lambda _: 0)
     (tmp_path / "never" / "run" / ".volume").unlink()
     (tmp_path / "never" / "run").rmdir()
     (tmp_path / "never").rmdir()

@@ -60,12 +60,17 @@ def test_a_sample_in_signals() -> None:
         sample(
             cpu=cpu(),
             memory=memory(swap_total_bytes=GIB, swap_used_bytes=GIB // 4),
-            disks=[disk("data", "nats", floor_bytes=20 * GIB, marker=True), disk("os", inodes_used_percent=5.0)],
+            disks=[disk("data", "nats", reserve_bytes=20 * GIB, marker=True), disk("os", inodes_used_percent=5.0)],
             wear=[Wear(disk="mmcblk0", used_percent=30.0)],
             temperatures=[Temperature(sensor="cpu 0", celsius=51.0, high_c=None, critical_c=None)],
             clock_synchronised=True,
         ),
-        Beside(to_full_h={"data": math.inf}, overdue_s={"host": -0.5, "gpus": 4.0}, events_used_percent=12.0),
+        Beside(
+            to_full_h={"data": math.inf},
+            overdue_s={"host": -0.5, "gpus": 4.0},
+            events_used_percent=12.0,
+            promised_bytes=10 * GIB,
+        ),
     )
     assert found == {
         "cpu.busy": {"host": 10.0},
@@ -76,7 +81,7 @@ def test_a_sample_in_signals() -> None:
         "mem.oom": {"host": 0.0},
         "swap.used": {"host": 25.0},
         "disk.data.used": {"data": 70.0},
-        "disk.data.floor": {"data": 1.5},
+        "disk.data.floor": {"data": 1.0},
         "disk.data.ttf": {"data": math.inf},
         "disk.mount": {"data": 0.0},
         "disk.os.used": {"os": 70.0},

@@ -16,6 +16,7 @@ from appliance.storage.settings import Admission as Settings
 from appliance.storage.volume import measure
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
+from appliance.uploads import content_path, upload_source
 from bus.events import Event, JobOptions, JobSource, encode
 from bus.ids import new_id
 from bus.subjects import event_subject
@@ -100,3 +101,24 @@ def test_a_source_that_has_left_counts_as_unknown(tmp_path: Path) -> None:
     stored(tmp_path, msgspec.structs.replace(facts.created(new_id()), origin=gone))
     ratios, promised = Admission(config(tmp_path)).known()
     assert promised.bytes > ratios.url_bytes
+
+
+def test_a_stored_upload_needs_no_room_for_its_source(tmp_path: Path) -> None:
+    content = content_path(tmp_path, "ab" * 32)
+    content.parent.mkdir(parents=True)
+    hole(content, HUGE)
+    upload = upload_source("u1", "talk.mp4", "ab" * 32)
+    admission, job = Admission(config(tmp_path)), new_id()
+    assert size_of(upload, tmp_path) == HUGE
+    room = admission.look(HUGE, JobOptions(), stored=True)
+    assert room.forecast.source_bytes == 0
+    assert room.forecast.scratch_bytes == HUGE // 100
+    stored(tmp_path, msgspec.structs.replace(facts.created(job), origin=upload))
+    waiting = admission.known()[1].bytes
+    assert waiting == room.forecast.total_bytes
+    (tmp_path / "jobs" / job).mkdir(parents=True)
+    (tmp_path / "jobs" / job / "source.mp4").hardlink_to(content)
+    linked = admission.known()[1].bytes
+    assert waiting - 20_000 < linked <= waiting, "the link is no news"
+    (tmp_path / "jobs" / job / "transcript.json").write_bytes(b"x" * 1_000_000)
+    assert admission.known()[1].bytes <= linked - 1_000_000

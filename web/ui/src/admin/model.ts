@@ -79,7 +79,7 @@ export interface Disk {
   free_bytes: number;
   used_percent: number;
   full_in_s: number | null;
-  floor_bytes: number | null;
+  reserve_bytes: number | null;
 }
 
 export interface Sample {
