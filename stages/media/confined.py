@@ -139,11 +139,13 @@ def main() -> None:
 
     av.logging.set_level(av.logging.ERROR)
     loaded_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    most_bytes = loaded_bytes + request.memory_bytes
+    status_fd = os.open("/proc/self/status", os.O_RDONLY)  # out of reach once the sandbox is closed
     report = enter(
         SandboxPolicy(
             read=[Path(p) for p in (request.probe, *request.join) if p],
             write=[Path(request.into)] if request.into else [],
-            max_address_space_bytes=loaded_bytes + request.memory_bytes,
+            max_address_space_bytes=most_bytes,
             max_cpu_s=_CPU_S,
             max_file_bytes=request.limits.max_bytes if request.into else 0,
         )
@@ -161,7 +163,8 @@ def main() -> None:
             else:
                 _join([Path(p) for p in request.join], Path(request.into), limits)
         except StageError as error:
-            failure = _with_cause(error, [text for _, _, text in log])
+            room_bytes = most_bytes - _peak_address_space_bytes(os.pread(status_fd, 8192, 0))
+            failure = _with_cause(error, [text for _, _, text in log], room_bytes)
     answer = Confined(
         probe=probe,
         refused=failure.code if failure is not None else None,
@@ -178,16 +181,26 @@ _NO_MEMORY = ("get_buffer() failed", "Cannot allocate memory", "out of memory")
 """How FFmpeg's parts say that an allocation failed."""
 
 
-def _with_cause(error: StageError, log: list[str]) -> StageError:
-    """FFmpeg often answers "invalid data" where only its log tells that a limit of ours was hit."""
+_NO_ROOM_BYTES = 4 * 2**20
+"""Less than this left of the address space at its peak: what failed was an allocation, whatever the decoder says."""
+
+
+def _with_cause(error: StageError, log: list[str], room_bytes: int) -> StageError:
+    """FFmpeg often answers "invalid data" where only its log, or nothing, tells that a limit of ours was hit."""
     if error.code != "broken":
         return error
     text = "\n".join(log)
     if "max pixel count" in text or "Picture size" in text:
         return Rejected("its pictures are larger than the limit", "picture-too-large")
-    if any(sign in text for sign in _NO_MEMORY):
+    if room_bytes < _NO_ROOM_BYTES or any(sign in text for sign in _NO_MEMORY):
         return Rejected("decoding one of its pictures takes more memory than a video may cost", "too-much-memory")
     return error
+
+
+def _peak_address_space_bytes(status: bytes) -> int:
+    """`VmPeak` of proc(5)'s status file."""
+    line = next(line for line in status.splitlines() if line.startswith(b"VmPeak:"))
+    return int(line.split()[1]) * 1024
 
 
 def _join(parts: list[Path], into: Path, limits: MediaLimits) -> None:
