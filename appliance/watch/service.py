@@ -15,7 +15,7 @@ from appliance.dispatcher.said import say_alert
 from appliance.storage.admission import Admission
 from appliance.store.writer import Writer
 from appliance.watch.folder import Entry, Look, look
-from appliance.watch.known import Known, known_files
+from appliance.watch.known import known_files
 from appliance.watch.settings import Input
 from appliance.watch.settling import Settling
 from appliance.watch.taking import DENIED, SOURCE, Taker
@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 ALERT = "watch-folder"
 WAIT_S = 60.0
 """Until a file that the box had no room for is tried again."""
+PAUSE_FACTOR = 20
+"""A look may take a twentieth of the time at most: a folder of very many files is looked at less often,"""
+MAX_PAUSE_S = 60.0
+"""but at least once a minute."""
 AT_ONCE = 32
 """Files that are taken between two looks, so that a long row of them is never older than this many."""
 
@@ -57,6 +61,7 @@ class WatchFolder:
         self._folder = settings.dir or data_dir / "input"
         self._settling = Settling(settings.settle_s)
         self._taker: Taker | None = None
+        self._look_s = 0.0
         self._next_at = 0.0
         self._closed: str | None = None
         self._trouble: str | None = ""
@@ -70,7 +75,7 @@ class WatchFolder:
                         await self._round(ledger, thread)
                     except Retryable as error:
                         log.warning("the bus is away: the watch folder waits", extra={"error": str(error)})
-                    await asyncio.sleep(self._settings.poll_s)
+                    await asyncio.sleep(max(self._settings.poll_s, min(MAX_PAUSE_S, PAUSE_FACTOR * self._look_s)))
         finally:
             if self._taker is not None:
                 self._taker.stop.set()
@@ -79,8 +84,10 @@ class WatchFolder:
 
     async def _round(self, ledger: Ledger, thread: ThreadPoolExecutor) -> None:
         """One look and what follows from it. Raises `bus.errors.Retryable`."""
+        began = _now()
         try:
             root, data_dir, found = await asyncio.get_running_loop().run_in_executor(thread, self._look)
+            self._look_s = _now() - began
         except OSError as error:
             await self._say_trouble(f"{self._folder} cannot be read: {error.strerror or error}")
             return
@@ -114,10 +121,13 @@ class WatchFolder:
     async def _deal_with(self, settled: list[Entry], ledger: Ledger, taker: Taker, thread: ThreadPoolExecutor) -> None:
         if not settled:
             return
-        known = await self._known(settled, taker)
+        fingerprints = await asyncio.get_running_loop().run_in_executor(
+            thread, lambda: [taker.fingerprint(entry) for entry in settled]
+        )
+        known = await self._store.call(lambda db: known_files(db, fingerprints))
         unknown = []
-        for entry in settled:
-            fact = known.get(taker.fingerprint(entry))
+        for entry, fingerprint in zip(settled, fingerprints, strict=True):
+            fact = known.get(fingerprint)
             if fact is None or (fact.code == DENIED and entry.readable):
                 unknown.append(entry)
             else:
@@ -139,10 +149,6 @@ class WatchFolder:
             log.warning("intake is %s", f"held: {closed}" if closed else "open", extra={"files_waiting": waiting})
             self._closed = closed
         return closed is not None
-
-    async def _known(self, settled: list[Entry], taker: Taker) -> dict[str, Known]:
-        fingerprints = [taker.fingerprint(entry) for entry in settled]
-        return await self._store.call(lambda db: known_files(db, fingerprints))
 
     async def _pace(self) -> None:
         now = _now()

@@ -16,7 +16,10 @@ class Input(Struct, frozen=True, kw_only=True):
         Path | None,
         Meta(description="The folder, subfolders included; a network share will do. null: <data_dir>/input."),
     ] = None
-    poll_s: Annotated[float, Meta(ge=0.2, le=3600, description="Seconds between two looks into the folder.")] = 2.0
+    poll_s: Annotated[
+        float,
+        Meta(ge=0.2, le=3600, description="Seconds between two looks; more while the folder is very full."),
+    ] = 2.0
     settle_s: Annotated[
         float,
         Meta(
