@@ -6,6 +6,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 STAMP := .venv/.installed
 PACKAGES := .venv/.packages
+PEER := .venv/.peer
 PAGES := .venv/.pages
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -61,8 +62,13 @@ check: setup ## Lint, formatting, types and import direction
 chaos: setup ## Kill trials at length: make chaos [CHAOS_TRIALS=300]
 	CHAOS_TRIALS=$(CHAOS_TRIALS) $(BIN)/python -m pytest tests/faults -m faults --timeout 3600
 
-bench: setup ## Measure: make bench [WHAT="cut pipeline bus"]
+bench: setup $(if $(or $(filter peer,$(WHAT)),$(if $(WHAT),,all)),$(PEER)) ## Measure: make bench [WHAT="cut dispatcher peer"]
 	$(BIN)/python -m bench $(WHAT)
+
+$(PEER): requirements-bench.lock | $(STAMP)
+	@echo "Installing the stack that is compared with: FastAPI and Celery"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
 
 fuzz: setup ## Property tests at length
 	$(BIN)/python -m pytest $(TESTS) -m "not slow and not faults" --hypothesis-profile fuzz --timeout 1800

@@ -42,7 +42,7 @@ from appliance.dispatcher.histogram import Durations, quantiles_ms
 from appliance.store.database import journal_mode
 from appliance.supervisor.programs import dispatcher_program
 from bench.ssot import servers
-from bench.traffic import Publisher, Sent, grouped, last_fact, lives
+from bench.traffic import Publisher, Sent, grouped, last_fact, lives, on
 from bus.connection import Bus
 
 QUIET_PER_S = 100
@@ -68,13 +68,14 @@ class Samples:
         return await self.until(lambda sample: True, 30.0)
 
     async def until(self, true: Any, wait_s: float) -> DispatcherSample:
-        """The next sample of which it is true."""
-        async with asyncio.timeout(wait_s):
-            while True:
-                if (got := await self._feed.next(wait_s)) is not None:
-                    self.seen.append(msgspec.json.decode(got.data, type=DispatcherSample))
-                    if true(self.seen[-1]):
-                        return self.seen[-1]
+        """The next sample of which it is true. Ends the program after `wait_s`."""
+        deadline = time.monotonic() + wait_s
+        while (left_s := deadline - time.monotonic()) > 0:
+            if (got := await self._feed.next(left_s)) is not None:
+                self.seen.append(msgspec.json.decode(got.data, type=DispatcherSample))
+                if true(self.seen[-1]):
+                    return self.seen[-1]
+        raise SystemExit(f"the dispatcher did not get there within {wait_s:g} s; last heard: {self.seen[-1:]}")
 
     async def level(self, seq: int, wait_s: float = 60.0) -> DispatcherSample:
         """The next sample in which `seq` is written, and its actions are done."""
@@ -214,7 +215,7 @@ async def measure(seconds: float, rates: Sequence[int]) -> dict[str, Any]:
             process = start(config)
             try:
                 await samples.first()
-                publisher = Publisher(bus)
+                publisher = Publisher(on(bus))
                 report: dict[str, Any] = {"journal": journal_mode(), "load_before": round(os.getloadavg()[0], 2)}
                 report["quiet"] = await quiet(publisher, samples, url.removeprefix("unix://"), seconds)
                 report["ladder"] = await ladder(publisher, samples, rates)

@@ -10,23 +10,24 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bus.commit import Outgoing, prepare, send
 from bus.connection import Bus
 from bus.events import CLIP_STAGES, JOB_STAGES, Command, Event
 from bus.ids import new_id
 from tests.unit.appliance import facts
 
 UNDER_WAY = 40
+"""Jobs at a time, if not said otherwise."""
 CLIPS = 3
 IN_FLIGHT = 256
-ANSWER_S = 30.0
 Commit = list[Event | Command]
+Store = Callable[[Commit], Awaitable[int]]
+"""Stores a commit and returns the sequence of its first message; raises when it was not acknowledged."""
 
 
 class Sent(Struct, frozen=True):
@@ -80,11 +81,11 @@ def _clip(job: str, clip: int, rng: random.Random) -> Iterator[Commit]:
         yield done
 
 
-def lives(rng: random.Random) -> Iterator[Commit]:
-    """Commits of `UNDER_WAY` jobs at a time, for ever, with the present as their time."""
-    jobs = [life(new_id(), rng) for _ in range(UNDER_WAY)]
+def lives(rng: random.Random, under_way: int = UNDER_WAY) -> Iterator[Commit]:
+    """Commits of `under_way` jobs at a time, for ever, with the present as their time."""
+    jobs = [life(new_id(), rng) for _ in range(under_way)]
     while True:
-        n = rng.randrange(UNDER_WAY)
+        n = rng.randrange(under_way)
         commit = next(jobs[n], None)
         if commit is None:
             jobs[n] = life(new_id(), rng)
@@ -108,12 +109,14 @@ def count(commit: Sequence[Event | Command]) -> int:
 
 
 class Publisher:
-    """Stores commits and keeps what was acknowledged in `sent`."""
+    """Stores commits with `store` and keeps what was acknowledged in `sent`."""
 
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, store: Store) -> None:
+        self._store_one = store
         self.sent: list[Sent] = []
         self.acked_facts = 0
+        self.refused_facts = 0
+        """Of commits that were not acknowledged: they may be stored or not."""
 
     async def paced(self, commits: Iterator[Commit], rate_per_s: float, seconds: float, rng: random.Random) -> None:
         """Facts at `rate_per_s` for `seconds`, with the pauses of a Poisson process; ends when all are acknowledged.
@@ -144,17 +147,26 @@ class Publisher:
                 tasks.create_task(self._store(commit, slots))
 
     async def _store(self, commit: Commit, slots: asyncio.Semaphore) -> None:
+        sent_s = time.time()
         try:
-            prepared: list[Outgoing] = prepare(commit, None)
-            sent_s = time.time()
-            ack = await send(self._bus.wire, prepared, None, ANSWER_S)
+            first = await self._store_one(commit)
             acked_s = time.time()
-            first = ack.seq - len(commit) + 1
             ids = tuple(message.id if isinstance(message, Event) else None for message in commit)
             self.sent.append(Sent(sent_s, acked_s, first, ids))
             self.acked_facts += count(commit)
+        except OSError:
+            self.refused_facts += count(commit)
         finally:
             slots.release()
+
+
+def on(bus: Bus) -> Store:
+    """Stores on our bus. What goes through an outage is repeated with the same ids."""
+
+    async def store(commit: Commit) -> int:
+        return (await bus.commit(commit)).first
+
+    return store
 
 
 def last_fact(sent: Sequence[Sent]) -> int:
