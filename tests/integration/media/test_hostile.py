@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -145,7 +146,8 @@ def test_a_name_is_only_data(name: str, tmp_path: Path, monkeypatch: pytest.Monk
     checked = confined.probe_sandboxed(video)
     monkeypatch.setattr("stages.download.probe_sandboxed", lambda *a, **k: checked)
     folder = JobFolder(tmp_path / "jobs" / "j", tmp_path / "output" / "j")
-    origin = JobSource(kind="upload", location=str(video), name=name)
+    sha256 = hashlib.sha256(video.read_bytes()).hexdigest()
+    origin = JobSource(kind="upload", location=str(video), name=name, fingerprint=sha256)
     result = run(Task(stage="download", job="j", origin=origin), folder, Options(), lambda done, note=None: None)
     assert result.path == "source.mp4"
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()) == [
