@@ -109,7 +109,14 @@ class WebSocket(Struct, frozen=True, kw_only=True):
     heartbeat_s: Annotated[float, Meta(ge=1, le=300, description="Seconds between two heartbeats.")] = 30.0
     per_ip: Annotated[int, Meta(ge=1, le=10_000, description="Connections at once from one address.")] = 5
     max_connections: Annotated[int, Meta(ge=1, le=100_000, description="Connections at once in all.")] = 1000
-    max_message_bytes: Annotated[int, Meta(ge=1024, le=16 * MIB, description="Largest message that is taken.")] = MIB
+    max_message_bytes: Annotated[
+        int,
+        Meta(
+            ge=1024,
+            le=16 * MIB,
+            description="Bytes of the largest message that is taken; a larger one ends the connection.",
+        ),
+    ] = MIB
     max_queue_bytes: Annotated[
         int,
         Meta(

@@ -16,7 +16,7 @@ from appliance.alerts.rules import problems as rule_problems
 from appliance.alerts.settings import Alerts, Notify
 from appliance.cache.settings import Cache, CacheTtl
 from appliance.dispatcher.settings import Dispatcher
-from appliance.face import Uploads, Web
+from appliance.face import Uploads, Web, WebSocket
 from appliance.monitor.settings import Hardware
 from appliance.storage.settings import Admission, Retention
 from appliance.storage.settings import contradictions as storage_contradictions
@@ -209,6 +209,7 @@ class Config(Struct, frozen=True, kw_only=True):
     admission: Admission = Admission()
     retention: Retention = Retention()
     web: Web = Web()
+    websocket: WebSocket = WebSocket()
     uploads: Uploads = Uploads()
     logging: Logging = Logging()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from bus.commit import Committed, Expect, commit_once, outgoing, prepare
 from bus.consumer import Work
 from bus.errors import BusUnavailable
 from bus.events import STAGES, Command, Event, StageName
-from bus.feed import Feed, LiveEvent, TelemetrySample, live_event, telemetry_sample
+from bus.feed import Feed, Listener, LiveEvent, TelemetrySample, live_event, telemetry_sample
 from bus.link import BusSettings, Link
 from bus.stored import Stored, from_reply
 from bus.streams import DEFAULTS, EVENTS, Limits
@@ -266,6 +266,16 @@ class Bus(Link):
     def telemetry_feed(self, subject_filter: str = "tel.>", *, max_items: int = 1024) -> Feed[TelemetrySample]:
         """Telemetry as it is sent (`tel.…` filter), from now on."""
         return Feed(self, pattern(subject_filter), telemetry_sample, max_items)
+
+    def listen(self, subject_filter: str, deliver: Callable[[LiveEvent], None]) -> Listener[LiveEvent]:
+        """Facts as they are stored, handed to `deliver` the moment they arrive. See `bus.feed.Listener`."""
+        return Listener(self, live(subject_filter), live_event, deliver)
+
+    def listen_telemetry(
+        self, subject_filter: str, deliver: Callable[[TelemetrySample], None]
+    ) -> Listener[TelemetrySample]:
+        """Telemetry, handed to `deliver` the moment it arrives."""
+        return Listener(self, pattern(subject_filter), telemetry_sample, deliver)
 
     def telemetry(self, what: str, ident: str, sample: Any) -> None:
         """Sends a telemetry sample some time soon. Never waits, never raises for the bus's sake.

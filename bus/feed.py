@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
@@ -48,6 +49,65 @@ def live_event(reply: Reply) -> LiveEvent:
     return from_reply(reply)
 
 
+class Listener(Generic[T]):
+    """`async with listener:` hands each item of a subject filter to `deliver` at once, in order, without a queue.
+
+    For those who pass items on and keep none: `deliver` must return at once and never raise. What an outage swallows
+    is not told (see `Bus.on_disconnect` and `on_reconnect`); the stream has it.
+    """
+
+    def __init__(self, link: Link, subject: str, convert: _Convert[T], deliver: Callable[[T], None]) -> None:
+        self._link = link
+        self._subject = subject
+        self._convert = convert
+        self._deliver = deliver
+        self._subscription: Subscription | None = None
+        self.unreadable = 0
+
+    async def __aenter__(self) -> Self:
+        """Raises Denied when this user may not read there, BusUnavailable without a connection."""
+        self._subscription = await _subscribe(self._link, self._subject, self._on_message)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        subscription, self._subscription = self._subscription, None
+        await _unsubscribe(self._link, subscription)
+
+    async def _on_message(self, message: Msg) -> None:
+        try:
+            item = self._convert(as_reply(message))
+        except UndecodableEvent:
+            self.unreadable += 1
+            return
+        self._deliver(item)
+
+
+async def _subscribe(link: Link, subject: str, on_message: Callable[[Msg], Awaitable[None]]) -> Subscription:
+    """A subscription that the server knows of. Raises Denied, BusUnavailable."""
+    subscription = await link.client.subscribe(subject, cb=on_message)
+
+    async def confirm(timeout_s: float) -> None:
+        """A round trip, after which the server knows our interest or has refused it."""
+        await link.settle(timeout_s)
+        if (denied := link.wire.denied(subject)) is not None:
+            raise denied
+
+    try:
+        await link.patiently(f"subscribing {subject}", confirm)
+    except BaseException:
+        await _unsubscribe(link, subscription)
+        raise
+    return subscription
+
+
+async def _unsubscribe(link: Link, subscription: Subscription | None) -> None:
+    if subscription is not None and not link.closed:
+        with contextlib.suppress(nats.errors.Error, OSError):
+            await subscription.unsubscribe()
+
+
 class Feed(Generic[T]):
     """`async with feed: async for item in feed:` from a subject filter.
 
@@ -70,10 +130,9 @@ class Feed(Generic[T]):
         """Raises Denied when this user may not read there, BusUnavailable without a connection."""
         self._link.feeds.add(self)
         try:
-            self._subscription = await self._link.client.subscribe(self._subject, cb=self._on_message)
-            await self._link.patiently(f"subscribing {self._subject}", self._confirm)
+            self._subscription = await _subscribe(self._link, self._subject, self._on_message)
         except BaseException:
-            await self.__aexit__(None, None, None)
+            self._link.feeds.discard(self)
             raise
         return self
 
@@ -82,15 +141,7 @@ class Feed(Generic[T]):
     ) -> None:
         self._link.feeds.discard(self)
         subscription, self._subscription = self._subscription, None
-        if subscription is not None and not self._link.closed:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
-
-    async def _confirm(self, timeout_s: float) -> None:
-        """A round trip, after which the server knows our interest or has refused it."""
-        await self._link.settle(timeout_s)
-        if (denied := self._link.wire.denied(self._subject)) is not None:
-            raise denied
+        await _unsubscribe(self._link, subscription)
 
     def end(self) -> None:
         """The connection is closed for good: readers stop after what is queued."""

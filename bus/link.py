@@ -71,6 +71,7 @@ class Link:
         self._refused: asyncio.Future[None] | None = None
         self._failed_tries = 0
         self._on_reconnect: set[Callable[[], None]] = set()
+        self._on_disconnect: set[Callable[[], None]] = set()
 
     # -- the connection ---------------------------------------------------------------------------------------------
 
@@ -162,6 +163,11 @@ class Link:
         self._on_reconnect.add(callback)
         return lambda: self._on_reconnect.discard(callback)
 
+    def on_disconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Calls `callback` when the connection is lost, before anything of the next one; the result ends that."""
+        self._on_disconnect.add(callback)
+        return lambda: self._on_disconnect.discard(callback)
+
     def _next_try(self, servers: object, info: object) -> tuple[None, float]:
         # A try that failed after its connect (a hanging server) leaves its socket open until it is collected.
         if (transport := getattr(self.client, "_transport", None)) is not None:
@@ -192,6 +198,8 @@ class Link:
         self.wire.fail(BusUnavailable("the bus connection was lost before the answer"))
         if not self._closing:
             log.warning("bus: connection to %s lost, reconnecting", self.settings.url)
+        for callback in tuple(self._on_disconnect):
+            callback()
 
     async def _on_reconnected(self) -> None:
         self._failed_tries = 0

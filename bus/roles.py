@@ -79,6 +79,7 @@ RIGHTS: dict[Role, Rights] = {
             *_READ,
             *_DIRECT,
             *_QUEUES,
+            *_PURGE,
         ),
         subscribe=_LIVE,
     ),

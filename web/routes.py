@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from web import health, metrics, static
+from web import health, metrics, ssot, static, webhook
+from web.admin import alerts, controls, events, letters, storage, workers
 from web.auth import accounts
 from web.auth import routes as auth
+from web.jobs import clips
+from web.jobs import routes as jobs
+from web.live import routes as live
 from web.uploads import plain, tus
 
 HANDLERS: list[ControllerRouterHandler] = [
@@ -16,5 +20,16 @@ HANDLERS: list[ControllerRouterHandler] = [
     *tus.HANDLERS,
     *plain.HANDLERS,
     *metrics.HANDLERS,
+    *live.HANDLERS,
+    *ssot.HANDLERS,
+    *jobs.HANDLERS,
+    *clips.HANDLERS,
+    *events.HANDLERS,
+    *workers.HANDLERS,
+    *alerts.HANDLERS,
+    *letters.HANDLERS,
+    *controls.HANDLERS,
+    *storage.HANDLERS,
+    *webhook.HANDLERS,
     *static.HANDLERS,
 ]

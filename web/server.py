@@ -15,9 +15,11 @@ from litestar.types import ASGIApp
 
 from appliance.config import Config
 from appliance.errors import ProcessFailed
+from web.live.protocol import LiveProtocol
 
 BACKLOG = 512
-MAX_MESSAGE_BYTES = 1024 * 1024
+PING_S = 20.0
+"""A socket whose other end does not answer a ping for so long is closed: it slept, or its network is gone."""
 
 
 class _Server(uvicorn.Server):
@@ -65,10 +67,11 @@ async def serving(app: ASGIApp, config: Config, sock: socket.socket) -> AsyncIte
         uvicorn.Config(
             app,
             lifespan="off",
-            ws="websockets-sansio",
-            ws_max_size=MAX_MESSAGE_BYTES,
+            ws=LiveProtocol,
+            ws_max_size=config.websocket.max_message_bytes,
             ws_per_message_deflate=False,
-            ws_ping_interval=None,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
             access_log=False,
             log_config=None,
             proxy_headers=False,

@@ -21,12 +21,15 @@ from appliance.control.ledger import Ledger
 from appliance.services.readers import Readers
 from appliance.ssot.cache import SsotCache
 from appliance.ssot.opening import open_ssot
+from appliance.storage.admission import Admission
 from bus.connection import Bus
 from bus.server import credentials
 from web.audit import AuditTrail
 from web.auth.gate import Gate
 from web.auth.login import Doorkeeper
 from web.database import WebDatabase
+from web.live.feeder import Feeder
+from web.live.hub import Hub
 from web.metrics import WebMetrics
 from web.static import bundle
 from web.uploads.courier import Courier
@@ -52,6 +55,7 @@ class Services:
         db: WebDatabase,
         gate: Gate,
         door: Doorkeeper,
+        hub: Hub,
         ledger: Ledger,
         uploads: Uploads,
         courier: Courier,
@@ -70,6 +74,10 @@ class Services:
         """Who is behind a cookie or token; tells when a session ends."""
         self.door = door
         """Login and what belongs to it."""
+        self.hub = hub
+        """The live feed."""
+        self.admission = Admission(config)
+        """Whether the disk has room for one more job."""
         self.ledger = ledger
         """What people and the box itself hold: intake and stages."""
         self.uploads = uploads
@@ -98,12 +106,15 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
         await asyncio.to_thread(bundle)
         db = await WebDatabase.open(path_of(config.data_dir))
         stack.push_async_callback(db.close)
-        ssot = await stack.enter_async_context(open_ssot(config, bus))
+        hub = Hub(config.websocket)
+        ssot = await stack.enter_async_context(open_ssot(config, bus, websocket=hub.figures))
         readers = Readers(config.data_dir / "appliance.db", timeout_s=QUERY_TIMEOUT_S)
         await stack.enter_async_context(readers)
         gate = Gate(db, config.web)
         door = Doorkeeper(gate, per_minute=config.web.login_per_minute)
         stack.push_async_callback(door.close)
+        gate.on_end(hub.end_login)
+        await stack.enter_async_context(Feeder(bus, hub, config.websocket.heartbeat_s).running())
         ledger = await stack.enter_async_context(Ledger(bus))
         metrics = WebMetrics()
         uploads = Uploads(config, db, readers, Room(config, db, ledger), metrics)
@@ -119,6 +130,7 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
             db=db,
             gate=gate,
             door=door,
+            hub=hub,
             ledger=ledger,
             uploads=uploads,
             courier=courier,

@@ -1,0 +1,1 @@
+"""What operators and administrators see and do."""
