@@ -40,7 +40,7 @@ class Made(Struct, frozen=True, kw_only=True):
     size_bytes: int
     manifest: Manifest
     left_out_jobs: int
-    """Unfinished jobs whose video is not in it."""
+    """Unfinished jobs whose video is on the box and not in it."""
     left_out_bytes: int
 
 
@@ -95,7 +95,7 @@ def create(
         file=str(file),
         size_bytes=file.stat().st_size,
         manifest=manifest,
-        left_out_jobs=len(told.unfinished) if left else 0,
+        left_out_jobs=len(left),
         left_out_bytes=sum(_size(entry) for entry in left),
     )
 

@@ -26,6 +26,8 @@ from stages.download import Options
 
 log = logging.getLogger(__name__)
 ALERT = "watch-folder"
+UNUSUAL = 5
+"""Tries from which on the log says that a file does not come to rest."""
 WAIT_S = 60.0
 """Until a file that the box had no room for is tried again."""
 PAUSE_FACTOR = 20
@@ -137,8 +139,11 @@ class WatchFolder:
                 return
             await self._pace()
             outcome = await taker.take(entry, thread)
-            if outcome in ("moving", "waits"):
-                self._settling.again(entry, _now() + (WAIT_S if outcome == "waits" else 0.0))
+            if outcome == "waits":
+                self._settling.wait(entry, _now() + WAIT_S)
+            elif outcome == "moving":
+                if (tries := self._settling.again(entry, _now())) == UNUSUAL:
+                    log.warning("does not come to rest, looked %d times", tries, extra={"path": repr(entry.path)})
             else:
                 self._settling.done(entry)
 

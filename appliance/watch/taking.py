@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 SOURCE = "watch"
 DENIED = "file-denied"
 Outcome = Literal["taken", "refused", "moving", "waits"]
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters with which a name could forge lines of logs."""
 _REMEMBERED = 256
 """Sums of files that were read and could not be taken yet."""
 
@@ -133,7 +136,10 @@ class Taker:
         log.warning("not taken: %s", reason, extra={"path": refused.path, "code": code})
 
     async def _duplicate(self, entry: Entry, sha256: str, job: str) -> None:
-        text = f"the same content is job {job} already: delete that job first, or set input.duplicates to allow"
+        text = (
+            f"the same content is job {job} already: to have it made anew, delete that job and copy the file here "
+            "again; to have each copy made, set input.duplicates to allow"
+        )
         await self.refuse(entry, "duplicate", text, sha256=sha256, same_as=job)
 
     async def _commit(self, entry: Entry, sha256: str) -> Outcome:
@@ -179,7 +185,8 @@ class Taker:
         path = self.root / entry.path
         if path.is_relative_to(self._data_dir):
             path = path.relative_to(self._data_dir)
-        return str(path).encode("utf-8", "replace").decode()[: 2 * MAX_PATH_BYTES]
+        text = str(path).encode("utf-8", "replace").decode()[: 2 * MAX_PATH_BYTES]
+        return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class _SameContent(Exception):
@@ -194,6 +201,8 @@ def _refuse_by_look(entry: Entry) -> None:
         length = len(entry.path.encode())
     except UnicodeEncodeError:
         raise Rejected("its name, or that of a folder above, is not valid UTF-8: rename it", "bad-name") from None
+    if _CONTROL.search(entry.path):
+        raise Rejected("its name, or that of a folder above, holds control characters: rename it", "bad-name")
     if length > MAX_PATH_BYTES:
         text = f"its path is {length} bytes long, the limit is {MAX_PATH_BYTES}: give it and its folders shorter names"
         raise Rejected(text, "name-too-long")

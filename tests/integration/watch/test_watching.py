@@ -143,6 +143,7 @@ async def test_what_is_refused_is_said_once_with_its_reason(nats: NatsBox) -> No
         "link.mp4": "link",
         "pipe.mp4": "not-a-file",
         "?.mp4": "bad-name",
+        "two?lines.mp4": "bad-name",
     }
     async with watching(nats) as folder:
         (folder / "notes.txt").write_text("hello")
@@ -152,6 +153,7 @@ async def test_what_is_refused_is_said_once_with_its_reason(nats: NatsBox) -> No
         (folder / "link.mp4").symlink_to(outside)
         os.mkfifo(folder / "pipe.mp4")
         (folder / os.fsdecode(b"\xff.mp4")).touch()
+        (folder / "two\nlines.mp4").touch()
         facts = await until_said(bus, len(codes))
         assert {fact.name.replace("\N{REPLACEMENT CHARACTER}", "?"): fact.code for fact in facts} == codes  # type: ignore[union-attr]
         assert all(isinstance(fact, FileRefused) and len(fact.reason) > 15 for fact in facts)

@@ -45,9 +45,25 @@ def test_what_could_not_be_dealt_with_comes_back() -> None:
     settling = Settling(10.0)
     settling.seen([FILE], 0.0)
     assert settling.seen([FILE], 10.0) == [FILE]
-    settling.again(FILE, 70.0)
+    settling.wait(FILE, 70.0)
     assert settling.seen([FILE], 79.9) == []
     assert settling.seen([FILE], 80.0) == [FILE]
+
+
+def test_what_never_comes_to_rest_is_tried_less_and_less_often() -> None:
+    settling, now, tries = Settling(1.0), 0.0, 0
+    settling.seen([FILE], now)
+    while now < 3600.0:
+        now += 1.0
+        if settling.seen([FILE], now):
+            tries += 1
+            assert settling.again(FILE, now) == tries
+    assert 8 <= tries <= 25, "an hour at no more than one try in five minutes, after the first few"
+    changed = replace(FILE, size_bytes=2)
+    settling.seen([changed], now)
+    assert settling.seen([changed], now + 1.0) == [changed], "a change counts at once"
+    settling.done(changed)
+    assert settling.again(changed, now) == 1
 
 
 def test_what_is_gone_is_forgotten() -> None:
