@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from appliance.alerts.rules import DEFAULT_RULES
 from appliance.alerts.rules import problems as rule_problems
 from appliance.alerts.settings import Alerts, Notify
 from appliance.cache.settings import Cache, CacheTtl
@@ -249,5 +250,11 @@ def contradictions(config: Config) -> list[tuple[str, str]]:
         workers: StageWorkers = getattr(config.workers, stage)
         if workers.max is not None and workers.max < workers.min:
             found.append((f"workers.{stage}.max", f"{workers.max} is less than workers.{stage}.min, {workers.min}"))
+    known = {rule.id for rule in DEFAULT_RULES} | set(config.alerts.rules)
+    found += [
+        ("alerts.close_intake", f"no rule {rule!r}: known are those of docs/HARDWARE.md and of alerts.rules")
+        for rule in config.alerts.close_intake
+        if rule not in known
+    ]
     found += [(f"alerts.rules.{rule}", wrong) for rule, wrong in rule_problems(config.alerts.rules)]
     return found

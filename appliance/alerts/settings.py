@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 Limit = Annotated[tuple[float, float], Meta(description="[raise, clear]")]
@@ -54,6 +55,13 @@ class Alerts(Struct, frozen=True, kw_only=True):
     remind_every_s: Annotated[
         float, Meta(ge=60, le=604800, description="Seconds between the repetitions after the first.")
     ] = 21600.0
+    close_intake: Annotated[
+        list[str],
+        Meta(
+            description="Rules whose critical alert closes the intake until it is over: no new jobs, what runs goes "
+            "on. (The data volume's floor closes it by itself, see admission.)"
+        ),
+    ] = msgspec.field(default_factory=lambda: ["mem.available", "disk.mount", "disk.os.used", "disk.nats.used"])
     rules: Annotated[
         dict[str, RuleChange],
         Meta(

@@ -81,9 +81,10 @@ def drain(
 @click.command()
 @_target
 @_reason
+@click.option("--force", is_flag=True, help="Also what the box itself holds; it may hold it again.")
 @_json
 @click.pass_obj
-def resume(session: Session, target: str, reason: str, as_json: bool) -> None:
+def resume(session: Session, target: str, reason: str, force: bool, as_json: bool) -> None:
     """Let TARGET go on: ends what `appliance pause` and `appliance drain` began.
 
     What the box itself has stopped (a full disk) stays stopped until its own reason is gone, and is shown.
@@ -92,8 +93,9 @@ def resume(session: Session, target: str, reason: str, as_json: bool) -> None:
     Example:
       appliance resume cut
       appliance resume all
+      appliance resume intake --force
     """
-    _tell(asyncio.run(_release(session, target, reason)), as_json=as_json)
+    _tell(asyncio.run(_release(session, target, reason, force=force)), as_json=as_json)
 
 
 async def _hold(
@@ -117,7 +119,7 @@ async def _hold(
         return {"changed": changed, "holds": await _standing(bus, targets)}
 
 
-async def _release(session: Session, name: str, reason: str) -> dict[str, Any]:
+async def _release(session: Session, name: str, reason: str, *, force: bool) -> dict[str, Any]:
     from appliance.boxlink import connect
     from appliance.cli.person import who
     from appliance.control.holds import OPERATOR, targets_of
@@ -126,8 +128,13 @@ async def _release(session: Session, name: str, reason: str) -> dict[str, Any]:
 
     targets, by = targets_of(name), who()
     async with await connect(session.config) as bus:
-        changed = [target for target in targets if await release(bus, target, OPERATOR, by=by, reason=reason)]
-        await bus.publish(UserAction(source="cli", user=by, action="control.resume", target=name))
+        changed = []
+        for target in targets:
+            holders = {held.holder for held in await _standing(bus, (target,))} if force else {OPERATOR}
+            released = [await release(bus, target, holder, by=by, reason=reason) for holder in sorted(holders)]
+            changed += [target] if any(released) else []
+        action = "control.force-resume" if force else "control.resume"
+        await bus.publish(UserAction(source="cli", user=by, action=action, target=name))
         return {"changed": changed, "holds": await _standing(bus, targets)}
 
 

@@ -58,6 +58,7 @@ async def _serve(config: Config, status: StatusPipe, stopping: asyncio.Event) ->
                     cache=ssot,
                     announcer=announcer,
                     minimum=minimum,
+                    close_intake=config.alerts.close_intake,
                     bounds={stage: config.workers.bounds(stage) for stage in STAGES},
                     stall_s={stage: float(getattr(config.workers, stage).stall_timeout_s) for stage in STAGES},
                     keeper=Keeper(

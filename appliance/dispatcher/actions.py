@@ -34,7 +34,7 @@ Handler = Callable[[AnyEvent], Awaitable[object]]
 
 
 class Actions:
-    """The handlers over one bus and store, but for `autoscale`, `check_workers` and `retention_sweep`."""
+    """The handlers over one bus and store, but for those that belong to other parts of the dispatcher."""
 
     def __init__(self, bus: Bus, store: Writer, data_dir: Path) -> None:
         self._bus = bus

@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import cast
 
 from appliance import lifecycle
+from appliance.control.alert_holds import AlertHolds
 from appliance.control.keeper import Keeper
 from appliance.dispatcher.actions import Actions, Handler, undeliverable
 from appliance.dispatcher.autoscale import Autoscaler
@@ -73,6 +74,7 @@ class Dispatcher:
         minimum: dict[StageName, int] | None = None,
         bounds: Mapping[StageName, tuple[int, int]] | None = None,
         stall_s: Mapping[StageName, float] | None = None,
+        close_intake: Collection[str] = (),
         keeper: Keeper | None = None,
         background: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
         retention: Handler | None = None,
@@ -90,6 +92,7 @@ class Dispatcher:
         self._background = background or {}
         self._retention = retention or _ignore
         self._stall_s = stall_s or {}
+        self._close_intake = close_intake
         self._bounds = bounds or {}
         self._figures = Figures()
         self._make_watches()
@@ -101,6 +104,7 @@ class Dispatcher:
             "check_workers": self._workers.check,
             "retention_sweep": self._retention,
             "autoscale": self._autoscaler.check,
+            "hold_intake": AlertHolds(self._bus, self._close_intake).follow,
         }
 
     async def prepare(self) -> None:

@@ -43,6 +43,7 @@ Action = Literal[
     "measure_job",  # weigh the ended job's files: forecasts learn from it
     "retention_sweep",  # remove what may go: space is short, or a person asked
     "autoscale",  # does a stage need another worker, or one fewer? say so
+    "hold_intake",  # close or open the intake, as a critical alert asks
     "check_workers",  # does each stage have its minimum? raise or clear the alert
     "replay_failed",  # run failed actions again, or drop them, as a person asked
 ]
@@ -110,8 +111,8 @@ TABLE: dict[str, Row] = {
     "worker:scaled":    _row(OPS,          "agents_workers queue",                 "agents_workers",           "check_workers"),
     "control:changed":  _row(OPS,          "dashboard queue agents_workers",       "dashboard queue"),
     "queue:threshold":  _row(OPS,          "dashboard queue alerts",               "dashboard queue",          "autoscale"),
-    "alert:raised":     _row(OPS,          "dashboard alerts hardware",            "dashboard alerts",         "retention_sweep"),
-    "alert:cleared":    _row(OPS,          "dashboard alerts hardware",            "dashboard alerts"),
+    "alert:raised":     _row(OPS,          "dashboard alerts hardware",            "dashboard alerts",         "hold_intake retention_sweep"),
+    "alert:cleared":    _row(OPS,          "dashboard alerts hardware",            "dashboard alerts",         "hold_intake"),
     "service:down":     _row(OPS,          "dashboard services",                   "dashboard services"),
     "service:up":       _row(OPS,          "dashboard services",                   "dashboard services"),
     "cache:degraded":   _row(OPS,          "dashboard cache"),

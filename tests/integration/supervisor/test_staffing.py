@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -40,7 +42,7 @@ HEAD = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"
 SETTINGS = """
 hardware: {enabled: false}
 cache: {url: 'off'}
-workers: {download: {min: 1, max: 3, stall_timeout_s: 5}}
+workers: {download: {min: 1, max: 3, stall_timeout_s: 15}}
 """
 
 
@@ -135,6 +137,44 @@ async def test_a_drain_waits_for_the_work_in_hand_and_ends_the_workers(box: Real
         assert isinstance(started, JobDownloading)
         assert started.worker != before.worker
         await next_of(feed, JobFailed, job=waiting)
+
+
+def appliance(box: RealBox, *words: str) -> list[str]:
+    return [sys.executable, "-m", "appliance", "-c", str(box.config_path), *words]
+
+
+async def run(box: RealBox, *words: str) -> tuple[int, str]:
+    done = await asyncio.to_thread(subprocess.run, appliance(box, *words), capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout + done.stderr
+
+
+async def test_not_waiting_any_more_ends_no_drain_and_a_person_resumes_what_people_hold(
+    box: RealBox, site: Site
+) -> None:
+    async with watching(box) as (bus, feed):
+        job = await slow_job(bus, site)
+        await asyncio.to_thread(site.paused.wait, WAIT_S)
+        waiting = await asyncio.create_subprocess_exec(
+            *appliance(box, "drain", "download"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert waiting.stderr is not None
+        assert await waiting.stderr.readline() == b"still in work: download 1\n"
+        waiting.send_signal(signal.SIGINT)
+        out, err = await waiting.communicate()
+        assert (waiting.returncode, err) == (1, b"not waiting any more: the drain stands\n")
+        assert b"download: drained by" in out
+        code, told = await run(box, "drain", "download", "--timeout", "0.5")
+        assert (code, "not everything is done" in told) == (1, True)
+        await hold(bus, "download", "alert-gpu", by="alerts", reason="hot")
+        code, told = await run(box, "resume", "download")
+        assert (code, told) == (0, "download: paused by alerts (alert-gpu): hot\n")
+        code, told = await run(box, "resume", "download", "--force")
+        assert (code, told) == (0, "download runs\n")
+        assert await run(box, "resume", "download") == (0, "nothing to change\n")
+        code, told = await run(box, "pause", "download", "--for", "5x")
+        assert (code, "for example 8h" in told) == (2, True)
+        site.go_on.set()
+        await next_of(feed, JobFailed, job=job)
 
 
 async def test_a_worker_that_the_log_calls_frozen_is_replaced_and_its_work_tried_again(
