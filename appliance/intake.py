@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from contextlib import suppress
@@ -121,15 +122,14 @@ async def create_job(
             f"no jobs are taken: intake is {'; '.join(str(hold) for hold in standing)}. It opens when "
             "each of these ends; `appliance resume intake` ends what people asked for"
         )
-    if admission is not None:
-        await admission.admit(source, options)
     job = new_id() if arrival is None or arrival.fact.job is None else arrival.fact.job
     created = JobCreated(source=owner, job=job, origin=source, options=options, owner=owner)
     messages: list[Event | Command] = [created, Command(stage="download", job=job)]
-    if arrival is None:
-        await bus.commit(messages, Expect(item_filter(job), 0))
-    else:
-        await bus.commit([arrival.fact, *messages], arrival.expect)
+    async with contextlib.nullcontext() if admission is None else admission.claimed(job, source, options):
+        if arrival is None:
+            await bus.commit(messages, Expect(item_filter(job), 0))
+        else:
+            await bus.commit([arrival.fact, *messages], arrival.expect)
     return job
 
 

@@ -7,6 +7,7 @@ question goes over the system account, as a user who may ask this and nothing el
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from pathlib import Path
 
@@ -73,7 +74,7 @@ class HealthProbe:
             self._url,
             name=HEALTH_USER,
             user=HEALTH_USER,
-            password=health_password(self._data_dir),
+            password=await asyncio.to_thread(health_password, self._data_dir),
             inbox_prefix=f"_INBOX_{HEALTH_USER}",
             connect_timeout=CONNECT_S,
             allow_reconnect=False,

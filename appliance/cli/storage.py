@@ -12,6 +12,7 @@ from appliance.cli.person import who
 
 if TYPE_CHECKING:
     from appliance.storage.report import StorageReport
+    from appliance.storage.sample import StorageSample
 
 SHOWN = 10
 
@@ -36,14 +37,38 @@ def storage(session: Session, sweep: bool, as_json: bool) -> None:
     from appliance.storage.report import report
 
     found = report(session.config)
+    guard = asyncio.run(_guard(session))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        told = {**msgspec.to_builtins(found), "guard": msgspec.to_builtins(guard)}
+        click.echo(msgspec.json.format(msgspec.json.encode(told)).decode())
     else:
+        if guard is not None and guard.reason is not None:
+            click.secho(f"storage is {guard.level}: {guard.reason}", fg="yellow", bold=True)
+        if guard is not None and guard.exhausted:
+            click.secho(
+                "space is short, and retention may remove nothing more: delete jobs, or unpin some", fg="yellow"
+            )
         _print(found)
     if sweep:
         asyncio.run(_ask(session))
         if not as_json:
             click.echo("a sweep is asked for: `appliance events tap 'evt.file.deleted.>'` shows what goes")
+
+
+async def _guard(session: Session) -> StorageSample | None:
+    """What the running box's guard says; None without one."""
+    from datetime import UTC, datetime
+
+    from appliance.boxlink import connect
+    from appliance.errors import BoxNotRunning
+    from appliance.storage.sample import latest_storage
+    from bus.errors import BusError
+
+    try:
+        async with await connect(session.config) as bus:
+            return await latest_storage(bus, datetime.now(UTC))
+    except (BoxNotRunning, BusError):
+        return None
 
 
 async def _ask(session: Session) -> None:

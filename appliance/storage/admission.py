@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from msgspec import Struct
@@ -49,20 +51,37 @@ class Promised(Struct, frozen=True):
     bytes: int
 
 
-NOTHING_YET = Ratios(jobs=0), Promised(0, 0)
-"""Of a data folder in which no box has run."""
+YOUNG_S = 60.0
+"""Longest time in which a job that was let in may not be in the database yet (usual are milliseconds)."""
 
 
 class Admission:
-    """Of one box. Cheap to make; it keeps nothing."""
+    """Of one box. Whoever lets jobs in keeps one: it knows what it has just let in before the database does."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._data_dir = config.data_dir
+        self._turn = asyncio.Lock()
+        self._young: dict[str, tuple[float, int]] = {}
+        """Jobs just let in: when, and their forecast."""
+
+    @asynccontextmanager
+    async def claimed(self, job: str, source: JobSource, options: JobOptions) -> AsyncIterator[Room]:
+        """Inside the block the job is stored, and nobody else is given the same room. Raises as `admit`."""
+        async with self._turn:
+            room = await self.admit(source, options)
+            yield room
+            now = time.monotonic()
+            self._young = {one: young for one, young in self._young.items() if now - young[0] < YOUNG_S}
+            self._young[job] = (now, room.forecast.total_bytes)
 
     async def admit(self, source: JobSource, options: JobOptions) -> Room:
         """Raises `NoRoom`, naming the bytes, when the job does not fit, `SourceUnavailable`."""
-        room = await self.room_for(await asyncio.to_thread(size_of, source, self._data_dir), options)
+
+        def look() -> Room:
+            return self.look(size_of(source, self._data_dir), options, stored=source.kind == "upload")
+
+        room = await asyncio.to_thread(look)
         if not room.fits:
             raise NoRoom(room.reason)
         return room
@@ -92,18 +111,28 @@ class Admission:
 
         Raises `SourceUnavailable` when the database does not answer.
         """
+        now = time.monotonic()
+        young = {job: size for job, (since, size) in self._young.items() if now - since < YOUNG_S}
+        ratios, rows, arrived = self._read(list(young))
+        late = [size for job, size in young.items() if job not in arrived]
+        needed = sum(self._still_needed(row, ratios) for row in rows) + sum(late)
+        return ratios, Promised(len(rows) + len(late), needed)
+
+    def _read(self, young: list[str]) -> tuple[Ratios, list[sqlite3.Row], set[str]]:
+        """Ratios, open jobs, and which of the young ones the database knows; of no database, nothing."""
+        places = ", ".join("?" * len(young))
         try:
             with closing(open_reader(self._data_dir / "appliance.db")) as db:
                 if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'job_bytes'").fetchone()[0] == 0:
-                    return NOTHING_YET
-                ratios, rows = learn(db), db.execute(OPEN).fetchall()
+                    return Ratios(jobs=0), [], set()
+                arrived = db.execute(f"SELECT job FROM jobs WHERE job IN ({places})", young)  # noqa: S608
+                return learn(db), db.execute(OPEN).fetchall(), {row[0] for row in arrived}
         except StoreDamaged:
-            return NOTHING_YET
+            return Ratios(jobs=0), [], set()
         except sqlite3.Error as error:
             raise SourceUnavailable(
                 f"the database did not answer, so what open jobs need is unknown: {error}"
             ) from error
-        return ratios, Promised(len(rows), sum(self._still_needed(row, ratios) for row in rows))
 
     def _still_needed(self, row: sqlite3.Row, ratios: Ratios) -> int:
         stored = row["kind"] == "upload"

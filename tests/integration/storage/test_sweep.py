@@ -211,6 +211,9 @@ async def test_what_a_late_worker_left_of_a_deleted_job_goes(nats: NatsBox) -> N
     job = new_id()
     async with swept(nats, Retention(orphans_after_s=60.0, free_bytes=0)) as box:
         await box.publish([*life(job, 1), JobDeleted(job=job, by="me")])
+        async with asyncio.timeout(10):  # until the job's own deletion is carried out
+            while int(await box.store.meta("actions_cursor") or 0) < await box.store.cursor():
+                await asyncio.sleep(0.01)
         folder = await asyncio.to_thread(lay_out, nats.data_dir, job)
         await box.sweeper.sweep()
         assert await box.deletions() == [], "too young: somebody may still be at it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,24 @@ def test_a_stored_upload_needs_no_room_for_its_source(tmp_path: Path) -> None:
     assert waiting - 20_000 < linked <= waiting, "the link is no news"
     (tmp_path / "jobs" / job / "transcript.json").write_bytes(b"x" * 1_000_000)
     assert admission.known()[1].bytes <= linked - 1_000_000
+
+
+async def test_what_was_just_let_in_counts_before_the_database_knows_it(tmp_path: Path) -> None:
+    source = hole(tmp_path / "talk.mp4", 1000)
+    await asyncio.to_thread(stored, tmp_path, facts.created(new_id()))
+    admission = Admission(config(tmp_path))
+    before = (await asyncio.to_thread(admission.known))[1]
+    job = new_id()
+    async with admission.claimed(job, source, JobOptions(clips=1, max_length_s=10.0)) as room:
+        pass
+    during = (await asyncio.to_thread(admission.known))[1]
+    assert (during.jobs, during.bytes) == (before.jobs + 1, before.bytes + room.forecast.total_bytes)
+    with pytest.raises(RuntimeError):
+        async with admission.claimed(new_id(), source, JobOptions()):
+            raise RuntimeError("it could not be stored")
+    assert (await asyncio.to_thread(admission.known))[1] == during, "what was not stored needs nothing"
+    later = tmp_path / "later"
+    await asyncio.to_thread(later.mkdir)
+    await asyncio.to_thread(stored, later, msgspec.structs.replace(facts.created(job), origin=source))
+    (tmp_path / "appliance.db").write_bytes((later / "appliance.db").read_bytes())
+    assert (await asyncio.to_thread(admission.known))[1].jobs == 1, "it is counted once"

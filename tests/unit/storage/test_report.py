@@ -68,3 +68,4 @@ def test_the_command_says_it_in_words_and_in_json(tmp_path: Path) -> None:
     assert "will be needed by 1 open jobs" in shown.output
     told = json.loads(CliRunner().invoke(main, ["-c", str(config), "storage", "--json"]).output)
     assert told["largest"][0]["bytes"]["clip_bytes"] == 1_000_000
+    assert told["guard"] is None, "no box runs"
