@@ -15,6 +15,7 @@ from web.compact import Compact
 from web.edge import Edge
 from web.problems import answer
 from web.routes import HANDLERS
+from web.schema import openapi_config
 from web.services import Services
 
 
@@ -37,6 +38,6 @@ def create_litestar(services: Services, more: Sequence[ControllerRouterHandler] 
         exception_handlers={Exception: answer},
         request_max_body_size=services.config.web.max_body_bytes,
         logging_config=None,
-        openapi_config=None,
+        openapi_config=openapi_config(),
         debug=False,
     )

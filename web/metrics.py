@@ -66,7 +66,8 @@ def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """In the text format of Prometheus, or OpenMetrics when it is asked for. Scrape with a viewer's token."""
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     told: WebMetrics = request.app.state.services.metrics
-    return Response(encode(told.registry), media_type=media_type)
+    # Litestar names the charset of text itself.
+    return Response(encode(told.registry), media_type=media_type.replace("; charset=utf-8", "", 1))
 
 
 HANDLERS: list[ControllerRouterHandler] = [metrics]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from web import health, metrics, ssot, static, webhook
+from web import health, metrics, schema, ssot, static, webhook
 from web.admin import alerts, controls, events, letters, storage, workers
 from web.auth import accounts
 from web.auth import routes as auth
@@ -31,5 +31,6 @@ HANDLERS: list[ControllerRouterHandler] = [
     *controls.HANDLERS,
     *storage.HANDLERS,
     *webhook.HANDLERS,
+    *schema.HANDLERS,
     *static.HANDLERS,
 ]

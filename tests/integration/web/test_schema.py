@@ -1,0 +1,53 @@
+"""The description of the API: complete, true to the answers, and shown without any other host."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.integration.web.conftest import WebBox
+from tests.integration.web.test_roles import routes
+
+
+async def description(web: WebBox) -> dict[str, Any]:
+    client = await web.bearer("viewer")
+    answer = await client.get("/schema/openapi.json")
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+async def test_it_is_for_people_and_programs_that_are_known(web: WebBox) -> None:
+    nobody = await web.nobody()
+    for path in ("/schema", "/schema/openapi.json", "/schema/style.css"):
+        assert (await nobody.get(path)).status_code == 401, path
+
+
+async def test_every_route_of_the_api_is_described_with_words(web: WebBox) -> None:
+    found = await description(web)
+    described = {(path, method.upper()) for path, ops in found["paths"].items() for method in ops}
+    for template, method, handler in routes(web):
+        if template.startswith("/api/") and handler.include_in_schema is not False and method != "OPTIONS":
+            path = re.sub(r"{(\w+):\w+}", r"{\1}", template)
+            assert (path, method) in described, f"{method} {path} is not described"
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
+            if method == "options":
+                continue
+            assert operation.get("summary"), f"{method} {path}"
+            assert operation.get("description"), f"{method} {path}"
+            assert operation.get("tags"), f"{method} {path}"
+            assert operation["responses"]["default"]["content"]["application/problem+json"]
+
+
+async def test_the_page_needs_nothing_from_elsewhere(web: WebBox) -> None:
+    client = await web.bearer("viewer")
+    page = (await client.get("/schema")).text
+    assert "<script" not in page
+    assert "style=" not in page
+    addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert sorted(addresses) == ["/schema/openapi.json", "/schema/style.css"]
+    assert not re.search(r"https?://", page)
+    for path in ("/api/uploads/{ident}", "/api/login", "/api/tokens"):
+        assert path in page
+    assert (await client.get("/schema/style.css")).headers["content-type"].startswith("text/css")
