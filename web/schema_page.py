@@ -79,7 +79,7 @@ def _content(schema: dict[str, Any], title: str, content: dict[str, Any]) -> str
         f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind)}</td><td>{escape(says)}</td></tr>"
         for name, kind, says in _fields(schema, content.get("schema", {}))
     )
-    sample = json.dumps(example(schema, content.get("schema", {})), indent=1, ensure_ascii=False)
+    sample = json.dumps(example(schema, content.get("schema", {})), indent=1, ensure_ascii=False, default=str)
     table = f"<table>{rows}</table>" if rows else ""
     return f"<h4>{escape(title)}</h4>{table}<pre>{escape(sample)}</pre>"
 

@@ -42,7 +42,9 @@ async def test_every_route_of_the_api_is_described_with_words(web: WebBox) -> No
 
 async def test_the_page_needs_nothing_from_elsewhere(web: WebBox) -> None:
     client = await web.bearer("viewer")
-    page = (await client.get("/schema")).text
+    answer = await client.get("/schema")
+    assert answer.status_code == 200, answer.text
+    page = answer.text
     assert "<script" not in page
     assert "style=" not in page
     addresses = re.findall(r'(?:src|href)="([^"]*)"', page)
