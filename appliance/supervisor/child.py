@@ -102,6 +102,7 @@ class Child:
         self._retiring = asyncio.Event()
         self._heard_at = time.monotonic()
         self._killed_because: str | None = None
+        self._last_reason = ""
         self._task: asyncio.Task[None] | None = None
         self._is_ready = asyncio.Event()
 
@@ -119,8 +120,9 @@ class Child:
         if self._task.done():
             await self._task
         if not self._is_ready.is_set() and not self._retiring.is_set():
+            why = f"it {self._last_reason}, " if self._last_reason else ""
             raise ProcessFailed(
-                f"{self.spec.name} was not ready after {self.spec.start_timeout_s:.0f} s: "
+                f"{self.spec.name} was not ready after {self.spec.start_timeout_s:.0f} s: {why}"
                 f"read {self._log_dir / (self.spec.name + '.log')}"
             )
 
@@ -175,7 +177,11 @@ class Child:
             if self._retiring.is_set():
                 return
             started = time.monotonic()
-            reason = await self._run_once()
+            try:
+                reason = await self._run_once()
+            except ProcessFailed as error:  # an earlier copy of it holds the lock: that may pass
+                reason = str(error)
+            self._last_reason = reason
             if self._stopping or (self._retiring.is_set() and reason in LEFT):
                 return
             deaths = 1 if time.monotonic() - started > HEALTHY_AFTER_S else deaths + 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from appliance.errors import ProcessFailed
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
+from appliance.supervisor.lock import try_lock
 from appliance.supervisor.pool import Pool
 
 WAIT_S = 30.0
@@ -31,6 +35,7 @@ class Staff:
 
     def __init__(self, folder: Path, most: int) -> None:
         self.folder = folder
+        self.start_timeout_s = 30.0
         self.left: list[str] = []
         self.deaths: list[Death] = []
         self.ready: list[str] = []
@@ -39,7 +44,11 @@ class Staff:
 
     def hire(self, number: int) -> Child:
         return Child(
-            ChildSpec(name=f"cut-{number}", argv=[sys.executable, "-c", SCRIPT, str(self.folder / str(number))]),
+            ChildSpec(
+                name=f"cut-{number}",
+                argv=[sys.executable, "-c", SCRIPT, str(self.folder / str(number))],
+                start_timeout_s=self.start_timeout_s,
+            ),
             run_dir=self.folder,
             log_dir=self.folder,
             restart=Restart(delay_s=0.05, delay_max_s=0.1),
@@ -143,4 +152,31 @@ async def test_the_worker_that_said_its_name_is_found(staff: Staff) -> None:
     child.kill("frozen: it does nothing")
     await staff.until(lambda: len(staff.ready) == 2)
     assert [death.reason for death in staff.deaths] == ["frozen: it does nothing"]
+    await staff.pool.stop(0)
+
+
+async def test_an_earlier_copy_that_still_holds_the_lock_only_delays_a_worker(staff: Staff) -> None:
+    lock = await asyncio.to_thread(try_lock, staff.folder / "cut-1.lock")
+    assert lock is not None
+    staff.start_timeout_s = 0.2
+    with pytest.raises(ProcessFailed, match=r"cut-1 was not ready after 0 s"):
+        await staff.pool.start(1)
+    await staff.until(lambda: len(staff.deaths) >= 2)
+    assert "another process holds" in staff.deaths[0].reason
+    os.close(lock)
+    await staff.until(lambda: staff.ready == ["cut-1"])
+    await staff.pool.stop(0)
+
+
+async def test_whatever_is_wanted_in_between_the_last_word_counts_and_there_are_never_too_many(staff: Staff) -> None:
+    wishes = random.Random(20)
+    await staff.pool.start(1)
+    for _ in range(40):
+        staff.pool.want(wishes.randint(0, 3))
+        assert len(staff.pool.children) <= 3
+        await asyncio.sleep(wishes.choice((0, 0, 0.01, 0.05)))
+    staff.pool.want(2)
+    await staff.until(lambda: len(staff.pool.children) == 2 and not staff.pool._retired)
+    await staff.until(lambda: all(child.status.worker for child in staff.pool.children))
+    assert staff.deaths == []
     await staff.pool.stop(0)
