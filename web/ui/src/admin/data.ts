@@ -9,9 +9,10 @@ import { Live, now } from "../core/live.ts";
 import type { Clip, EventFrame, Frame, Job, ProgressFrame, StoredEvent } from "../core/model.ts";
 import { JobStore } from "../core/store.ts";
 import { may } from "../parts/frame.tsx";
-import type { AlertList, Document, Hold, HostView, Sample } from "./model.ts";
+import { stored, type AlertList, type Document, type EventPage, type Hold, type HostView, type Sample } from "./model.ts";
 
 export const TAP_MAX = 2_000;
+const TAP_FIRST = 100;
 const SOON_MS = 400;
 const GAP_MS = 2_000;
 const ROUTINE_MS = 10_000;
@@ -68,8 +69,10 @@ export function listen(run: (event: StoredEvent) => void): () => void {
 
 async function snapshot(): Promise<{ epoch: string; seq: number } | null> {
   try {
-    const [found] = await Promise.all([whole.refresh("/api/admin/ssot"), readHolds(), readDeadCount(), readSaid()]);
+    const reading = [readHolds(), readDeadCount(), readSaid(), readTap()];
+    const found = await whole.refresh("/api/admin/ssot");
     take(found);
+    await Promise.all(reading);
     trouble.value = null;
     return { epoch: found.epoch, seq: found.seq };
   } catch (error) {
@@ -89,7 +92,6 @@ function take(found: Document): void {
   }
   doc.value = merged;
   if (found.jobs) store.list(unique([...found.jobs.open, ...found.jobs.newest, ...found.jobs.failed]), false);
-  if (found.events) mergeTap(found.events.recent);
   const first = found.hardware?.hosts[0];
   if (first && !first.stale) remember(first.sample);
 }
@@ -98,10 +100,21 @@ function unique(jobs: Job[]): Job[] {
   return [...new Map(jobs.map((job) => [job.job, job])).values()];
 }
 
-function mergeTap(recent: readonly StoredEvent[]): void {
-  const known = new Map(recent.map((event) => [event.seq, event]));
-  for (const event of tap.peek()) known.set(event.seq, event);
-  tap.value = [...known.values()].sort((a, b) => b.seq - a.seq).slice(0, TAP_MAX);
+/** Events into the tap, each once, newest first. */
+function mergeTap(events: readonly StoredEvent[]): void {
+  const before = tap.peek();
+  const known = new Set(before.map((event) => event.seq));
+  const fresh = events.filter((event) => !known.has(event.seq));
+  if (fresh.length) tap.value = [...fresh, ...before].sort((a, b) => b.seq - a.seq).slice(0, TAP_MAX);
+}
+
+async function readTap(): Promise<void> {
+  try {
+    const page = await get<EventPage>(`/api/admin/events${query({ limit: TAP_FIRST })}`);
+    mergeTap(page.events.map(stored));
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+  }
 }
 
 export async function readHolds(): Promise<void> {
@@ -178,7 +191,7 @@ function flushSoon(): void {
   flushing = true;
   setTimeout(() => {
     flushing = false;
-    tap.value = [...pendingTap.splice(0).reverse(), ...tap.peek()].slice(0, TAP_MAX);
+    mergeTap(pendingTap.splice(0));
   }, 200);
 }
 

@@ -11,13 +11,11 @@ export function isBad(event: StoredEvent): boolean {
 
 /** What the event says beyond its type. Empty when its type says it all. */
 export function describe(event: StoredEvent): string {
-  // The status document tells type and item only.
-  if (event.source == null) return "";
   const get = (name: string) => event[name];
   const text = (name: string) => (get(name) == null ? "" : String(get(name)));
   switch (event.type) {
     case "job:created":
-      return (get("origin") as { name?: string } | undefined)?.name ?? "";
+      return joined((get("origin") as { kind?: string } | undefined)?.kind ?? "", text("owner"));
     case "job:downloaded":
       return joined(clock(get("duration_s") as number), bytes(get("size_bytes") as number), text("video_codec"));
     case "job:transcribed":

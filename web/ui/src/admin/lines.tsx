@@ -11,6 +11,7 @@ import { href } from "./router.ts";
 /** What the event is about: the video's name where the page knows it, else the end of its id. */
 function About({ event }: { event: StoredEvent }) {
   if (!event.job) return null;
+  void store.order.value; // names arrive with the list of jobs
   const name = store.get(event.job)?.value.job.name ?? shortId(event.job);
   return (
     <>

@@ -42,9 +42,10 @@ const PAGES: Record<string, PageInfo> = {
 
 function Navigation() {
   const { page } = route.value;
+  const severities = doc.value?.alerts?.severities;
   const counts: Record<string, number> = {
     "dead-letters": deadCount.value ?? 0,
-    alerts: Object.values(doc.value?.alerts?.severities ?? {}).reduce((sum, n) => sum + n, 0),
+    alerts: (severities?.warning ?? 0) + (severities?.critical ?? 0),
   };
   return (
     <nav class="nav" aria-label={t.ops.title}>

@@ -147,7 +147,7 @@ export interface Document {
   hardware: { hosts: HostView[] } | null;
   alerts: { severities: Record<string, number>; raised: Alert[]; cleared: Alert[] } | null;
   services: { up: number; down: number; services: Service[] } | null;
-  events: { minutes: { start: string; count: number }[]; recent: StoredEvent[] } | null;
+  events: { minutes: { start: string; count: number }[] } | null;
 }
 
 export interface DeadLetterGroup {

@@ -59,6 +59,8 @@ export class Live {
   private readonly options: LiveOptions;
   private running: Promise<void> | null = null;
   private again = false;
+  /** The feed has no position yet, or lost it: the next snapshot's is where it goes on. */
+  private lost = true;
   private failures = 0;
   private timer: ReturnType<typeof setTimeout> | null = null;
 
@@ -70,7 +72,10 @@ export class Live {
       {
         event: (frame) => options.event(frame),
         telemetry: (frame) => options.telemetry?.(frame),
-        reset: () => void this.refresh(),
+        reset: () => {
+          this.lost = true;
+          void this.refresh();
+        },
         connection: (state) => this.connected(state),
         heard: () => (heardAt.value = Date.now()),
         bus: (state) => this.busIs(state),
@@ -108,7 +113,8 @@ export class Live {
     this.timer = null;
     try {
       const position = await this.options.snapshot();
-      if (position) this.feed.rebase(position.epoch, position.seq);
+      if (position && this.lost) this.feed.rebase(position.epoch, position.seq);
+      this.lost = false;
       readAt.value = Date.now();
       failing.value = false;
       this.failures = 0;

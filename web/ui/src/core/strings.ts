@@ -323,7 +323,7 @@ export const t = {
     lastEvents: "Last events",
     today: "Today",
     todayFigures: (jobs: number, clips: number, minutes: number) =>
-      `${plural(jobs, "video")}, ${plural(clips, "clip")}, ${count(minutes)} min in`,
+      `Today ${plural(jobs, "video")}, ${plural(clips, "clip")}, ${count(minutes)} min in`,
     perMinute: "Events a minute, last hour",
   },
 

@@ -281,7 +281,13 @@ export function add(files: Iterable<File>, options: IntakeOptions): void {
 
 /** What the box has the beginning of, from earlier visits. */
 export async function findUnfinished(): Promise<void> {
-  const answer = await get<{ uploads: UploadItem[] }>(ENDPOINT);
+  let answer: { uploads: UploadItem[] };
+  try {
+    answer = await get(ENDPOINT);
+  } catch (error) {
+    if (error instanceof Problem) return;
+    throw error;
+  }
   const known = new Set(uploads.peek().map((each) => each.view.peek().key));
   const open = answer.uploads.filter((item) => !item.job && item.offset_bytes < item.size_bytes && !known.has(item.id));
   uploads.value = [...uploads.peek(), ...open.map((item) => new Sending(null, { clips: null, length: "" }, item))];
