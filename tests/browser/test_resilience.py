@@ -1,0 +1,151 @@
+"""The box, its bus or its cache goes away under an open page: the page says so, and is right again without a reload."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, WebSocketRoute, expect
+
+from tests.browser.box import BrowserBox
+from tests.browser.conftest import Visitor
+
+pytestmark = pytest.mark.slow
+RIGHT_AGAIN_S = 3.0
+LIVE = "[data-freshness=live]"
+MARK = "window.wasHere = true"
+
+
+def hold(page: Page, box: BrowserBox, reason: str) -> None:
+    """Something that other pages must see: a stage is paused by the API, as another operator would."""
+    page.evaluate(
+        """async ([mode, reason]) => {
+          const me = await (await fetch('/api/me')).json();
+          const answer = await fetch('/api/admin/controls', {
+            method: 'POST',
+            headers: {'Content-Type': 'application/json', 'X-CSRF-Token': me.csrf},
+            body: JSON.stringify({target: 'crop', mode, reason}),
+          });
+          if (!answer.ok) throw new Error(await answer.text());
+        }""",
+        ["pause" if reason else "run", reason],
+    )
+
+
+def returns(box: BrowserBox, page: Page, gone: Callable[[], object], back: Callable[[], bool]) -> float:
+    """Takes something away, waits until it is back, then tells how long the page took to say Live again."""
+    page.evaluate(MARK)
+    expect(page.locator(LIVE)).to_be_visible()
+    gone()
+    expect(page.locator("[data-freshness=stale], [data-freshness=polling]")).to_be_visible(timeout=20_000)
+    assert page.locator("[data-stage=cut]").is_visible(), "what is known stays on the screen"
+    box.wait("it is back", back)
+    started = time.monotonic()
+    expect(page.locator(LIVE)).to_be_visible(timeout=30_000)
+    took_s = time.monotonic() - started
+    assert page.evaluate("window.wasHere"), "without a reload"
+    return took_s
+
+
+def test_the_web_process_is_killed(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    page = visitor.open("/admin")
+    visitor.box_may_be_away = True
+    took_s = returns(box, page, lambda: box.box.kill("-m", "web"), box.answers)
+    visitor.box_may_be_away = False
+    print(f"web killed: right again {took_s:.2f} s after it answered")
+    hold(page, box, "after web")
+    expect(page.locator("[data-stage=crop]")).to_contain_text("Paused")
+    hold(page, box, "")
+    expect(page.locator("[data-stage=crop]")).not_to_contain_text("Paused")
+
+
+def test_the_bus_is_killed(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    page = visitor.open("/admin")
+    visitor.box_may_be_away = True
+    took_s = returns(box, page, lambda: box.box.kill("nats-server"), box.answers)
+    print(f"bus killed: right again {took_s:.2f} s after it answered")
+    hold(page, box, "after bus")
+    expect(page.locator("[data-stage=crop]")).to_contain_text("Paused")
+    hold(page, box, "")
+
+
+def test_the_cache_is_killed(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    if not box.box.find("redis-server") and not box.box.find("valkey-server"):
+        pytest.skip("no cache server on this machine")
+    visitor = visit(state=claimed)
+    page = visitor.open("/admin")
+    expect(page.locator(LIVE)).to_be_visible()
+    box.box.kill("-server", "cache.sock")
+    hold(page, box, "without cache")
+    expect(page.locator("[data-stage=crop]")).to_contain_text("Paused")
+    expect(page.locator('[data-type="service:down"]', has_text="cache").first).to_be_visible()
+    expect(page.locator(LIVE)).to_be_visible()
+    hold(page, box, "")
+
+
+def test_a_dropped_frame_is_noticed_and_healed(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    dropped: list[str] = []
+    asked: list[str] = []
+
+    def between(near: WebSocketRoute) -> None:
+        far = near.connect_to_server()
+
+        def up(message: str | bytes) -> None:
+            asked.append(str(message))
+            far.send(message)
+
+        def down(message: str | bytes) -> None:
+            frame = json.loads(message)
+            if frame["kind"] == "event" and frame["event"].get("reason") == "lost on the way" and not dropped:
+                dropped.append(frame["event"]["id"])
+                return
+            near.send(message)
+
+        near.on_message(up)
+        far.on_message(down)
+
+    visitor.context.route_web_socket("**/ws*", between)
+    page = visitor.open("/admin")
+    expect(page.locator(LIVE)).to_be_visible()
+    hold(page, box, "lost on the way")
+    hold(page, box, "seen")  # its number shows that one is missing
+    for reason in ("lost on the way", "seen"):
+        expect(page.locator('[data-type="control:changed"]', has_text=reason)).to_have_count(1)
+    assert len(dropped) == 1
+    assert any('"resume"' in message for message in asked)
+    hold(page, box, "")
+
+
+def test_a_page_that_wakes_up_replaces_its_dead_socket(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    """A socket that is open for the browser and dead on the wire, as after a sleep: no byte comes any more."""
+    visitor = visit(state=claimed)
+    sockets: list[WebSocketRoute] = []
+
+    def between(near: WebSocketRoute) -> None:
+        sockets.append(near)
+        far = near.connect_to_server()
+        deaf = len(sockets) == 1
+        first: list[bool] = []
+
+        def down(message: str | bytes) -> None:
+            if not deaf or not first or json.loads(message)["kind"] == "hello":
+                near.send(message)
+            first.append(True)
+
+        near.on_message(lambda message: None if deaf else far.send(message))
+        far.on_message(down)
+
+    visitor.context.route_web_socket("**/ws*", between)
+    page = visitor.open("/admin")
+    expect(page.locator(LIVE)).to_be_visible()
+    hold(page, box, "while asleep")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("[data-stage=crop]")).to_contain_text("Paused", timeout=10_000)
+    assert len(sockets) > 1
+    hold(page, box, "")
+    expect(page.locator("[data-stage=crop]")).not_to_contain_text("Paused")
