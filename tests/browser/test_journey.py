@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
+import socket
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.box import ADMIN, PASSWORD, VIEWER, BrowserBox
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import SHOTS, Visitor
 from tests.media.maker import Spec, make
 
 pytestmark = pytest.mark.slow
@@ -98,6 +100,7 @@ def test_upload_with_a_cut_to_clips_that_play(
     page.wait_for_function(
         "() => { const v = document.querySelector('dialog video'); v.muted = true; v.play(); return v.currentTime > 0.3 }"
     )
+    page.screenshot(path=SHOTS / "player-1366x768-light.png")
     size = player.locator("video").evaluate("v => [v.videoWidth, v.videoHeight]")
     assert size[0] * 16 == size[1] * 9, f"upright, 9 to 16: {size}"
     assert player.locator("video").evaluate("v => v.textTracks.length") == 1
@@ -112,6 +115,52 @@ def test_upload_with_a_cut_to_clips_that_play(
     with zipfile.ZipFile(saving.value.path()) as archive:
         assert sum(name.endswith(".mp4") for name in archive.namelist()) >= 1
         assert archive.testzip() is None
+
+
+def test_what_does_not_fit_is_refused_before_the_first_byte(
+    box: BrowserBox, visit: Visitor, claimed: object, tmp_path: Path
+) -> None:
+    page = visit(state=claimed).open("/")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method in ("POST", "PATCH") else None)
+    huge = tmp_path / "huge.mp4"
+    with huge.open("wb") as file:
+        file.truncate(2 * shutil.disk_usage(tmp_path).total)  # sparse: it takes nothing
+    page.locator("input[type=file]").first.set_input_files(huge)
+    upload = page.locator("[data-upload='huge.mp4']")
+    expect(upload).to_have_attribute("data-state", "refused")
+    expect(upload).to_contain_text(re.compile(r"\d+(\.\d+)? (GB|TB)"))
+    assert not sent
+    upload.get_by_role("button", name="Cancel upload huge.mp4").click()
+    expect(upload).to_have_count(0)
+
+
+def test_a_failure_is_told_in_plain_words_and_replayed(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    page = visit(state=claimed).open("/")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]  # nobody listens there once the block is left
+    page.get_by_label("Or an address").fill("not an address")
+    page.get_by_role("button", name="Fetch", exact=True).click()
+    expect(page.get_by_text("An address starts with http:// or https://.")).to_be_visible()
+    page.get_by_label("Or an address").fill(f"http://127.0.0.1:{port}/<script>alert(1)</script>.mp4")
+    page.get_by_role("button", name="Fetch", exact=True).click()
+    failed = page.locator('article[data-state="failed"]')
+    expect(failed).to_be_visible(timeout=60_000)
+    expect(failed.get_by_role("alert")).to_contain_text(re.compile("[a-z]{4}"))
+    expect(failed.get_by_role("button", name="Retry")).to_be_visible()
+
+    page.goto(box.url + "/admin#/dead-letters")
+    group = page.locator("[data-group]")
+    expect(group).to_have_count(1)
+    group.get_by_role("button", name="Replay 1").click()
+    page.get_by_role("dialog").get_by_role("button", name="Replay 1").click()
+    expect(page.get_by_text("1 video goes on")).to_be_visible()
+    expect(group).to_have_count(1, timeout=60_000)  # it fails again: nobody listens there
+    page.goto(box.url + "/")
+    expect(failed).to_be_visible(timeout=60_000)
+    failed.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(failed).to_have_count(0)
 
 
 def test_cancel_retry_and_delete(box: BrowserBox, visit: Visitor, claimed: object, tmp_path: Path) -> None:

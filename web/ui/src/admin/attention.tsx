@@ -26,7 +26,7 @@ export function Attention() {
   return (
     <Panel title={t.ops.attention} aside={items.length > 0 && <span class="muted small">{items.length}</span>}>
       {items.length ? (
-        <ul class="attention">
+        <ul class="attention" tabIndex={0} aria-label={t.ops.attention}>
           {items.map((item) => (
             <li key={item.key} data-attention={item.key}>
               <Mark tone={item.tone}>

@@ -11,6 +11,11 @@ export function isBad(event: StoredEvent): boolean {
 
 /** What the event says beyond its type. Empty when its type says it all. */
 export function describe(event: StoredEvent): string {
+  const notes = (event.notes as string[] | undefined) ?? [];
+  return joined(said(event), ...notes);
+}
+
+function said(event: StoredEvent): string {
   const get = (name: string) => event[name];
   const text = (name: string) => (get(name) == null ? "" : String(get(name)));
   switch (event.type) {

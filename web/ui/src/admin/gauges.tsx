@@ -13,6 +13,8 @@ interface GaugeProps {
   name: string;
   percent: number | null;
   note: string;
+  /** Beside the name. */
+  aside?: string;
   of: "cpu" | "memory" | "disk" | "gpu";
   warn?: number;
   bad?: number;
@@ -35,7 +37,8 @@ export function Gauges() {
         percent={disk?.used_percent ?? null}
         warn={85}
         bad={95}
-        note={disk ? `${g.free(disk.free_bytes)}, ${full}` : ""}
+        aside={disk ? full : undefined}
+        note={disk ? g.free(disk.free_bytes) : ""}
       />
       <Gauge
         name={g.memory}
@@ -81,7 +84,10 @@ function Gauge(props: GaugeProps) {
     value == null ? "idle" : props.bad && value >= props.bad ? "bad" : props.warn && value >= props.warn ? "warn" : undefined;
   return (
     <div class="gauge" data-gauge={props.of}>
-      <div class="name">{props.name}</div>
+      <div class="name">
+        <span>{props.name}</span>
+        {props.aside && <span class="cut">{props.aside}</span>}
+      </div>
       <div class="value">{percent(value)}</div>
       <Bar share={(value ?? 0) / 100} tone={tone} label={props.name} text={percent(value)} />
       <Spark

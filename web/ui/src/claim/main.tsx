@@ -7,7 +7,7 @@ import { Button, Field, Notice } from "../parts/basics.tsx";
 import { Card, Password } from "../parts/card.tsx";
 import { applyTheme, draw } from "../parts/frame.tsx";
 
-const SHORTEST = 12;
+const SHORTEST = 10;
 
 /** The token stands behind `#` or in the query. It is taken out of the address bar and the history at once. */
 function takeToken(): string {

@@ -84,6 +84,7 @@ export function applied(view: JobView | undefined, event: BoxEvent): JobView | u
       job.size_bytes = event.size_bytes as number;
       return stageDone(next, "transcribe");
     case "job:transcribed":
+      job.rough = event.rough as boolean;
       return stageDone(next, "moments");
     case "job:analyzed":
       job.state = "clipping";

@@ -40,6 +40,8 @@ export interface Job {
   pinned: boolean;
   progress: Progress | null;
   clips_removed_at?: string | null;
+  /** Words and times come from the bundled model and are approximate. */
+  rough?: boolean;
   size_bytes?: number | null;
 }
 

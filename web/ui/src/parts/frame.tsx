@@ -78,7 +78,7 @@ export function Frame(props: { page: "videos" | "operations"; children: Componen
         {t.common.skip}
       </a>
       <header class="top">
-        <a class="brand" href="/">
+        <a class="brand" href="/" aria-label={t.product}>
           <Logo />
           <span class="word">{t.product}</span>
         </a>

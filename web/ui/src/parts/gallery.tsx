@@ -49,16 +49,19 @@ export function Gallery({ view }: { view: JobView }) {
 
 function Poster({ clip, onPlay }: { clip: Clip; onPlay(): void }) {
   return (
-    <button type="button" class="poster" onClick={onPlay} aria-label={t.clip.play(clip.title)}>
-      {clip.urls && <img src={clip.urls.thumbnail} alt="" loading="lazy" decoding="async" />}
-      <span class="go">
-        <Icon name="play" />
-      </span>
+    <div class="poster">
+      <button type="button" onClick={onPlay} aria-label={t.clip.play(clip.title)}>
+        {clip.urls && <img src={clip.urls.thumbnail} alt="" loading="lazy" decoding="async" />}
+        <span class="go">
+          <Icon name="play" />
+        </span>
+      </button>
       <span class="score" title={t.clip.scoreHint}>
+        <span class="sr">{t.clip.score} </span>
         {Math.round(clip.score * 100)}
       </span>
       <span class="time">{clock(clip.duration_s ?? clip.end_s - clip.start_s)}</span>
-    </button>
+    </div>
   );
 }
 

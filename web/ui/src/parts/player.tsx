@@ -28,6 +28,12 @@ export function Player({ clip, first, last, onClose, onStep }: Props) {
         <div class="about">
           <header>
             <h2 class="grow">{clip.title}</h2>
+            {!(first && last) && (
+              <>
+                <Button kind="plain" icon="left" disabled={first} onClick={() => onStep(-1)} aria-label={t.clip.previous} />
+                <Button kind="plain" icon="right" disabled={last} onClick={() => onStep(1)} aria-label={t.clip.next} />
+              </>
+            )}
             <Button kind="plain" icon="close" aria-label={t.common.close} onClick={onClose} />
           </header>
           <p class="muted">
@@ -67,10 +73,6 @@ export function Player({ clip, first, last, onClose, onStep }: Props) {
             <a class="button" href={file(urls.thumbnail)} download>
               {t.clip.thumbnail}
             </a>
-          </div>
-          <div class="row">
-            <Button icon="left" disabled={first} onClick={() => onStep(-1)} aria-label={t.clip.previous} />
-            <Button icon="right" disabled={last} onClick={() => onStep(1)} aria-label={t.clip.next} />
           </div>
         </div>
       </div>

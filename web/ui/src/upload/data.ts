@@ -5,6 +5,7 @@ import { get, Problem, query, post } from "../core/api.ts";
 import { catchUp, Live } from "../core/live.ts";
 import type { Clip, Forecast, Frame, Job, ProgressFrame } from "../core/model.ts";
 import { JobStore } from "../core/store.ts";
+import { may } from "../parts/frame.tsx";
 
 const PAGE = 24;
 const MOST_OPEN = 24;
@@ -70,6 +71,7 @@ export function lookAway(id: string): void {
 }
 
 export async function readRoom(): Promise<void> {
+  if (!may("operator")) return;
   try {
     room.value = await get<Forecast>("/api/storage/forecast?size_bytes=0");
   } catch (error) {

@@ -43,6 +43,11 @@ export function JobCard({ view: held, open: opened }: { view: Signal<JobView>; o
             </span>
           </p>
         </div>
+        {job.rough && job.clips_ready > 0 && (
+          <Mark tone="warn" pill title={t.jobs.roughHint}>
+            {t.jobs.rough}
+          </Mark>
+        )}
         {job.pinned && (
           <Mark tone="work" icon="pin" pill title={t.jobs.pinHint}>
             {t.jobs.pinned}

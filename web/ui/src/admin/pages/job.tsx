@@ -9,6 +9,7 @@ import { t } from "../../core/strings.ts";
 import { At, Button, Empty, Mark, Panel } from "../../parts/basics.tsx";
 import { Gallery } from "../../parts/gallery.tsx";
 import { Actions, Trouble } from "../../parts/jobs.tsx";
+import { Icon } from "../../parts/icons.tsx";
 import { Strip } from "../../parts/strip.tsx";
 import { JOB_TONES } from "../../parts/tones.ts";
 import { listen, readJob, store } from "../data.ts";
@@ -37,7 +38,7 @@ export function JobPage({ id }: { id: string }) {
     <>
       <div class="title">
         <a class="button plain icon" href={href("jobs")} aria-label={t.common.back} title={t.common.back}>
-          ←
+          <Icon name="left" />
         </a>
         <h1 class="grow breaks">{job.name}</h1>
         <Mark tone={JOB_TONES[job.state]} pill>
@@ -73,6 +74,12 @@ export function JobPage({ id }: { id: string }) {
                 <>
                   <dt>{t.jobsPage.columns.took}</dt>
                   <dd>{duration(ageSeconds(job.created_at, Date.parse(job.ended_at)))}</dd>
+                </>
+              )}
+              {job.rough && (
+                <>
+                  <dt>{t.jobsPage.transcript}</dt>
+                  <dd>{t.jobs.roughHint}</dd>
                 </>
               )}
               {job.duration_s != null && (
@@ -122,7 +129,11 @@ function Timeline({ id }: { id: string }) {
   }, [id]);
   return (
     <Panel title={t.jobsPage.timeline} aside={<span class="muted small">{events?.length}</span>}>
-      <ul class="lines last tall">{events?.map((event) => <EventLine key={event.seq} event={event} about={false} />)}</ul>
+      <ul class="lines last tall" tabIndex={0} aria-label={t.jobsPage.timeline}>
+        {events?.map((event) => (
+          <EventLine key={event.seq} event={event} about={false} />
+        ))}
+      </ul>
     </Panel>
   );
 }

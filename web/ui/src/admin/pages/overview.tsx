@@ -16,8 +16,16 @@ import { EventLine } from "../lines.tsx";
 import { href } from "../router.ts";
 
 const LAST = 20;
-/** Too frequent to be news. */
-const QUIET = new Set(["clip:detected", "clip:cropped", "job:detecting", "job:cropping", "job:cutting", "worker:online"]);
+/** Too frequent to be news, or said by the fact that follows. */
+const QUIET = new Set([
+  "clip:detected",
+  "clip:cropped",
+  "job:detecting",
+  "job:cropping",
+  "job:cutting",
+  "worker:online",
+  "user:action",
+]);
 
 export function Overview() {
   return (
@@ -117,7 +125,7 @@ function Tile({ stage }: { stage: Stage }) {
       </p>
       <dl>
         <Figure name={t.ops.stage.pending}>{row ? count(row.pending) : "–"}</Figure>
-        <Figure name={t.ops.stage.oldest}>{row?.oldest_s != null ? duration(row.oldest_s) : t.common.none}</Figure>
+        <Figure name={t.ops.stage.oldest}>{duration(row?.oldest_s)}</Figure>
         <Figure name={t.ops.stage.rate}>{row ? perMinute(row.done_per_min) : "–"}</Figure>
         <Figure name={t.ops.stage.errors} bad={Boolean(errors)}>
           {count(errors)}
@@ -163,7 +171,7 @@ function LastEvents() {
       }
     >
       {events.length ? (
-        <ul class="lines last">
+        <ul class="lines last" tabIndex={0} aria-label={t.ops.lastEvents}>
           {events.map((event) => (
             <EventLine key={event.seq} event={event} />
           ))}

@@ -312,8 +312,8 @@ function AddToken({ onClose, onMade }: { onClose(): void; onMade(secret: string)
   const [expires, setExpires] = useState("2592000");
   const submit = async () => {
     const body = { name: name.trim(), role, ...(expires ? { expires_s: Number(expires) } : {}) };
-    const answer = await post<{ secret: string }>("/api/tokens", body);
-    await onMade(answer.secret);
+    const answer = await post<{ token: string }>("/api/tokens", body);
+    await onMade(answer.token);
   };
   return (
     <Dialog title={t.usersPage.addToken} onClose={onClose}>
