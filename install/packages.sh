@@ -14,6 +14,8 @@ want() { # package, what goes without it
 have redis-server || have valkey-server || want redis-server "no cache, everything is computed each time"
 have espeak-ng || want espeak-ng "no synthetic speech, so tests of speech and the demo talk's voice are skipped"
 have strace || want strace "tests that watch which files are opened are skipped"
+have chromium || have chromium-browser || have google-chrome ||
+	want chromium "tests of the pages in a real browser are skipped"
 have ffmpeg || want ffmpeg "comparisons with the ffmpeg command line are skipped"
 ls /usr/share/fonts/truetype/dejavu/DejaVuSans-Bold.ttf >/dev/null 2>&1 ||
 	{ have fc-list && [ -n "$(fc-list 'DejaVu Sans' 2>/dev/null)" ]; } ||

@@ -22,14 +22,18 @@ WAIT_S = 60.0
 
 
 class BrowserBox:
-    """`appliance up` whose pages are reached through `wire`, so that its address outlives a restart of the web process."""
+    """`appliance up` whose pages are reached through `wire`."""
 
     def __init__(self, folder: Path, port: int) -> None:
-        self.box = RealBox(folder, f"workers: {{transcribe: {{max: 1}}}}\n")
+        self.box = RealBox(folder, "workers: {transcribe: {max: 1}}\n")
         text = self.box.config_path.read_text().replace("web: {port: 0}", f"web: {{port: {port}}}")
         self.box.config_path.write_text(text)
         self.port = port
         self.wire = Wire(port)
+
+    @property
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", "appliance", "-c", str(self.box.config_path)]
 
     @property
     def url(self) -> str:
@@ -53,8 +57,7 @@ class BrowserBox:
 
     def add_user(self, user: str, role: str) -> None:
         subprocess.run(
-            [sys.executable, "-m", "appliance", "-c", str(self.box.config_path)]
-            + ["user", "add", user, "--role", role, "--password-stdin"],
+            [*self._command, "user", "add", user, "--role", role, "--password-stdin"],
             input=PASSWORD + "\n",
             text=True,
             check=True,

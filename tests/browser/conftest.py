@@ -29,6 +29,12 @@ UNREACHABLE = ("net::ERR_", "WebSocket connection to", "503 (Service Unavailable
 allowed only while a test has taken the box away."""
 
 
+def note(figure: str) -> None:
+    """A measured figure, beside the screenshots: this machine's load is not the tests' to judge."""
+    with (SHOTS / "figures.txt").open("a") as file:
+        file.write(f"{figure}\n")
+
+
 class Visit:
     """Pages of one browser context: one person at one device."""
 

@@ -97,9 +97,8 @@ def test_upload_with_a_cut_to_clips_that_play(
     player = page.get_by_role("dialog")
     expect(player.get_by_text("Why this moment")).to_be_visible()
     assert player.locator(".reasons li").count() > 0
-    page.wait_for_function(
-        "() => { const v = document.querySelector('dialog video'); v.muted = true; v.play(); return v.currentTime > 0.3 }"
-    )
+    player.locator("video").evaluate("video => { video.muted = true; return video.play(); }")
+    page.wait_for_function("() => document.querySelector('dialog video').currentTime > 0.3")
     page.screenshot(path=SHOTS / "player-1366x768-light.png")
     size = player.locator("video").evaluate("v => [v.videoWidth, v.videoHeight]")
     assert size[0] * 16 == size[1] * 9, f"upright, 9 to 16: {size}"

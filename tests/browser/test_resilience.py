@@ -10,10 +10,9 @@ import pytest
 from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.browser.box import BrowserBox
-from tests.browser.conftest import Visitor
+from tests.browser.conftest import Visitor, note
 
 pytestmark = pytest.mark.slow
-RIGHT_AGAIN_S = 3.0
 LIVE = "[data-freshness=live]"
 MARK = "window.wasHere = true"
 
@@ -55,7 +54,7 @@ def test_the_web_process_is_killed(box: BrowserBox, visit: Visitor, claimed: obj
     visitor.box_may_be_away = True
     took_s = returns(box, page, lambda: box.box.kill("-m", "web"), box.answers)
     visitor.box_may_be_away = False
-    print(f"web killed: right again {took_s:.2f} s after it answered")
+    note(f"web killed: live again {took_s:.2f} s after it answered")
     hold(page, box, "after web")
     expect(page.locator("[data-stage=crop]")).to_contain_text("Paused")
     hold(page, box, "")
@@ -67,7 +66,7 @@ def test_the_bus_is_killed(box: BrowserBox, visit: Visitor, claimed: object) -> 
     page = visitor.open("/admin")
     visitor.box_may_be_away = True
     took_s = returns(box, page, lambda: box.box.kill("nats-server"), box.answers)
-    print(f"bus killed: right again {took_s:.2f} s after it answered")
+    note(f"bus killed: live again {took_s:.2f} s after it answered")
     hold(page, box, "after bus")
     expect(page.locator("[data-stage=crop]")).to_contain_text("Paused")
     hold(page, box, "")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import DESKTOP, PHONE, SHOTS, Visitor
+from tests.browser.conftest import DESKTOP, PHONE, SHOTS, Visitor, note
 from web import pages
 
 pytestmark = pytest.mark.slow
+LOADS = 11
 AXE = pages.FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 OPERATIONS = ["jobs", "dead-letters", "workers", "events", "alerts", "storage", "users", "audit"]
 VIEWS = {"videos": "/", "operations": "/admin", **{name: f"/admin#/{name}" for name in OPERATIONS}}
@@ -58,6 +60,35 @@ def test_every_view(visit: Visitor, claimed: object, size: tuple[int, int], sche
             wrong.append(f"{name}: scrolls sideways, {wide} wide")
         wrong += [f"{name}: {found}" for found in findings(page)]
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_first_screen_is_there_soon(visit: Visitor, claimed: object) -> None:
+    """Notes the time from navigation to data on the screen, warm, and the server's share of it."""
+    visitor = visit(state=claimed)
+    visitor.context.add_init_script(
+        "new MutationObserver((_, seen) => {"
+        " if (!document.querySelector('[data-verdict]')) return;"
+        " seen.disconnect(); requestAnimationFrame(() => { window.shownAt = performance.now(); });"
+        "}).observe(document, {childList: true, subtree: true})"
+    )
+    page = visitor.open("/admin")
+    shown_ms, server_ms = [], []
+    for _ in range(LOADS):
+        page.reload()
+        shown_ms.append(float(page.wait_for_function("() => window.shownAt").json_value()))
+        server_ms.append(
+            float(
+                page.evaluate(
+                    "performance.getEntriesByType('resource').filter(e => e.name.includes('/api/admin/ssot'))"
+                    ".flatMap(e => e.serverTiming.map(t => t.duration)).reduce((a, b) => a + b, 0)"
+                )
+            )
+        )
+    assert all(figure > 0 for figure in shown_ms)
+    note(
+        f"/admin, {LOADS} warm loads: data on screen p50 {median(shown_ms):.0f} ms, worst {max(shown_ms):.0f} ms;"
+        f" of that the status document in the server p50 {median(server_ms):.1f} ms"
+    )
 
 
 def test_the_first_screen_needs_no_scrolling(visit: Visitor, claimed: object) -> None:
