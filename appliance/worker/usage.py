@@ -33,14 +33,13 @@ class UsageReader:
         self._load = load
         self._nvml: Any | None = None
         self._looked = False
-        self._myself = psutil.Process()
-        self._sees_own_pids = str(Path("/proc/self/ns/pid").readlink()) == _FIRST_PID_NAMESPACE
 
     def read(self, *, at_work: bool) -> Usage:
         """Never raises for the driver's sake. `at_work`: whether to look for a stage, in all of /proc."""
         rss_bytes, pids = 0, set()
-        stage = self._myself.children(recursive=True) if at_work else []
-        for process in (self._myself, *stage):
+        myself = psutil.Process()
+        stage = myself.children(recursive=True) if at_work else []
+        for process in (myself, *stage):
             with contextlib.suppress(psutil.Error):
                 rss_bytes += process.memory_info().rss
                 pids.add(process.pid)
@@ -60,7 +59,7 @@ class UsageReader:
         except nvml.NVMLError as error:
             log.debug("NVML does not tell: %s", error)
             return None
-        return used if used or self._sees_own_pids else None
+        return used if used or sees_own_pids() else None
 
     def _open(self) -> Any | None:
         """The module, opened at the first call; a driver that comes later is found by the next worker."""
@@ -74,3 +73,8 @@ class UsageReader:
                     log.warning("the NVIDIA driver does not answer: %s", error)
                     self._nvml = None
         return self._nvml
+
+
+def sees_own_pids() -> bool:
+    """Whether this process knows processes by the numbers that the driver does."""
+    return str(Path("/proc/self/ns/pid").readlink()) == _FIRST_PID_NAMESPACE

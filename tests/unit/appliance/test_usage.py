@@ -9,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import psutil
+import pytest
 
+from appliance.worker import usage
 from appliance.worker.usage import UsageReader
 
 MIB = 1024**2
@@ -44,9 +46,9 @@ class Driver:
 
 
 def test_without_a_driver_the_card_is_unknown_not_empty() -> None:
-    usage = UsageReader(lambda: None).read(at_work=True)
-    assert usage.gpu_memory_bytes is None
-    assert abs(usage.rss_bytes - psutil.Process().memory_info().rss) < 64 * MIB
+    found = UsageReader(lambda: None).read(at_work=True)
+    assert found.gpu_memory_bytes is None
+    assert abs(found.rss_bytes - psutil.Process().memory_info().rss) < 64 * MIB
 
 
 def test_the_stage_counts_with_its_worker_and_nobody_else() -> None:
@@ -56,22 +58,23 @@ def test_the_stage_counts_with_its_worker_and_nobody_else() -> None:
     child.stdout.readline()
     driver = Driver([{os.getpid(): 10 * MIB, 1: 999 * MIB}, {child.pid: 500 * MIB}])
     reader = UsageReader(lambda: driver)
-    usage = reader.read(at_work=True)
+    with_stage = reader.read(at_work=True)
     child.communicate(b"\n")
-    assert usage.rss_bytes > 200 * MIB
-    assert usage.gpu_memory_bytes == 510 * MIB
+    assert with_stage.rss_bytes > 200 * MIB
+    assert with_stage.gpu_memory_bytes == 510 * MIB
     assert reader.read(at_work=False).gpu_memory_bytes == 10 * MIB
     after = reader.read(at_work=True)
     assert after.gpu_memory_bytes == 10 * MIB
-    assert after.rss_bytes < usage.rss_bytes - 150 * MIB
+    assert after.rss_bytes < with_stage.rss_bytes - 150 * MIB
 
 
-def test_a_card_that_does_not_tell_is_unknown() -> None:
+def test_a_card_that_does_not_tell_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     driver = Driver([{os.getpid(): None}])
     reader = UsageReader(lambda: driver)
-    reader._sees_own_pids = True
+    monkeypatch.setattr(usage, "sees_own_pids", lambda: True)
     assert reader.read(at_work=True).gpu_memory_bytes == 0
-    reader._sees_own_pids = False
+    monkeypatch.setattr(usage, "sees_own_pids", lambda: False)
     assert reader.read(at_work=True).gpu_memory_bytes is None, "the driver names other processes than we know"
-    driver.lost, reader._sees_own_pids = True, True
+    monkeypatch.setattr(usage, "sees_own_pids", lambda: True)
+    driver.lost = True
     assert reader.read(at_work=True).gpu_memory_bytes is None
