@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+
+from tests import no_redis
 
 WATCHED = [name for name in ("bus", "appliance", "web") if importlib.util.find_spec(name) is not None]
 """A blocking call that one of these packages makes on a running event loop fails the test."""
@@ -17,6 +20,12 @@ WATCHED = [name for name in ("bus", "appliance", "web") if importlib.util.find_s
 settings.register_profile("tests", max_examples=50, deadline=None)
 settings.register_profile("fuzz", max_examples=5000, deadline=None)  # `make fuzz`
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides Redis before any module is imported, when asked to."""
+    if os.environ.get(no_redis.VARIABLE) and (links := no_redis.hide()) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(links))
 
 
 @pytest.fixture(autouse=True)

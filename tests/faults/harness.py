@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psutil
@@ -104,6 +104,20 @@ class RealBox:
                 process.kill()
                 return True
         return False
+
+    @contextlib.contextmanager
+    def frozen(self, *words: str) -> Iterator[None]:
+        """SIGSTOP whatever is found until the block ends."""
+        found = self.find(*words)
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+        try:
+            yield
+        finally:
+            for process in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def kill_worker(self, stage: StageName) -> bool:
         return self.kill("appliance.worker", stage)

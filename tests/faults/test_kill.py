@@ -1,4 +1,7 @@
-"""`kill -9` of anything at any moment: every job ends, every clip is made once, nothing is left lying about.
+"""`kill -9` or SIGSTOP of anything at any moment: every job ends, every clip is made once, nothing is left lying about.
+
+After each trial every acknowledged fact is a row, the rows are those that the stream gives, what is cached is what the
+rows say, every program is up and no alert about the box stays raised (`tests.faults.invariants`).
 
 `make test` runs 30 seeded trials, `make chaos` 300 (`CHAOS_TRIALS`). The seed is printed; `CHAOS_SEED` repeats a run.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import sqlite3
 import sys
 import time
@@ -27,6 +31,7 @@ from bus.deadletters import list_dead_letters
 from bus.errors import BusError
 from bus.events import STAGES, JobOptions, JobSource, StageName, StageStarted
 from tests.faults.harness import RealBox, check_invariants, facts_of, history, job_states, wait_for_end
+from tests.faults.invariants import Shadow, Speaker, at_rest, check_cache
 from tests.media.maker import Spec, make
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(7200)]
@@ -35,6 +40,8 @@ TRIALS = int(os.environ.get("CHAOS_TRIALS", "30"))
 SEED = int(os.environ.get("CHAOS_SEED", str(random.SystemRandom().randrange(10**9))))
 OPTIONS = JobOptions(clips=2, min_length_s=2.0, max_length_s=4.0)
 END_TIMEOUT_S = 90.0
+QUICK_TO_COMPLAIN = "alerts: {boot_grace_s: 0}\ndispatcher: {workers_missing_s: 0, cache_validate_s: 5}\n"
+"""So that faults raise alerts, which then must clear."""
 RECOVERY_LIMIT_S = 10.0
 """Product limit: from a worker's death to the next attempt's start."""
 
@@ -47,7 +54,7 @@ def source() -> JobSource:
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealBox]:
-    box = RealBox(tmp_path_factory.mktemp("box"))
+    box = RealBox(tmp_path_factory.mktemp("box"), QUICK_TO_COMPLAIN)
     box.start()
     yield box
     box.stop()
@@ -79,6 +86,17 @@ def in_stage(stage: StageName, what: str) -> Trial:
     return Trial(f"{what} in {stage}", kill)
 
 
+def frozen(name: str, *words: str) -> Trial:
+    """SIGSTOP all that is found for some seconds: less than the supervisor waits for a sign of life."""
+
+    async def freeze(box: RealBox, dice: random.Random, job: str) -> None:
+        await asyncio.sleep(dice.uniform(0.0, 4.0))
+        with box.frozen(*words):
+            await asyncio.sleep(dice.uniform(1.0, 4.0))
+
+    return Trial(f"{name} frozen", freeze)
+
+
 def process(name: str, *words: str) -> Trial:
     async def kill(box: RealBox, dice: random.Random, job: str) -> None:
         await asyncio.sleep(dice.uniform(0.0, 5.0))
@@ -101,12 +119,21 @@ async def _everything(box: RealBox, dice: random.Random, job: str) -> None:
     await asyncio.to_thread(box.start)
 
 
+CACHE = next((name for name in ("redis-server", "valkey-server") if shutil.which(name)), None)
+CACHE_KINDS = [] if CACHE is None else [process("cache", CACHE), frozen("cache", CACHE)]
 KINDS = [
     *(in_stage(stage, "worker") for stage in STAGES),
     in_stage("transcribe", "child"),
     in_stage("cut", "child"),
     process("dispatcher", "appliance.dispatcher"),
     process("bus", "nats-server"),
+    process("monitor", "appliance.monitor"),
+    process("web", "-m", "web"),
+    *CACHE_KINDS,
+    frozen("dispatcher", "appliance.dispatcher"),
+    frozen("monitor", "appliance.monitor"),
+    frozen("bus", "nats-server"),
+    frozen("workers", "appliance.worker"),
     Trial("supervisor", _supervisor),
     Trial("everything", _everything),
 ]
@@ -146,15 +173,21 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 async def test_random_kills(box: RealBox, source: JobSource, capsys: pytest.CaptureFixture[str]) -> None:
     dice = random.Random(SEED)
     recoveries: list[float] = []
+    speaker, shadow = Speaker(), Shadow()
     tell(capsys, f"\n{TRIALS} kill trials, CHAOS_SEED={SEED}")
     for number in range(TRIALS):
         trial = KINDS[number] if number < len(KINDS) else dice.choice(KINDS)
-        async with box.bus() as bus:
-            job = await create_job(bus, source, OPTIONS)
         began = time.monotonic()
-        killed_at = await trial.kill(box, dice, job)
         try:
-            await wait_for_end(box, [job], END_TIMEOUT_S)
+            async with box.bus() as bus, speaker.speaking(bus):
+                job = await create_job(bus, source, OPTIONS)
+                killed_at = await trial.kill(box, dice, job)
+                await wait_for_end(box, [job], END_TIMEOUT_S)
+            ended = time.monotonic()
+            async with box.bus() as bus:
+                await at_rest(box, bus)
+                await shadow.check(box, bus, speaker.told)
+                await check_cache(box, bus)
             await asyncio.to_thread(check_invariants, box, [job])
         except (AssertionError, BusError) as error:
             raise AssertionError(f"trial {number} ({trial.name}), CHAOS_SEED={SEED}: {error}") from error
@@ -164,7 +197,9 @@ async def test_random_kills(box: RealBox, source: JobSource, capsys: pytest.Capt
             recovered = recovery_s(box, job, stage, killed_at)
             recoveries += [] if recovered is None else [recovered]
         took = f", next attempt after {recovered:.2f} s" if recovered is not None else ""
-        tell(capsys, f"  {number + 1:3} {trial.name:22} job done in {time.monotonic() - began:5.1f} s{took}")
+        rest_s = time.monotonic() - ended
+        told = f"job done in {ended - began:5.1f} s, all at rest {rest_s:4.1f} s later{took}"
+        tell(capsys, f"  {number + 1:3} {trial.name:22} {told}")
     ranked = sorted(recoveries)
     tell(capsys, f"recovery: n={len(ranked)} median {ranked[len(ranked) // 2]:.2f} s, worst {ranked[-1]:.2f} s")
     assert ranked[max(0, round(len(ranked) * 0.99) - 1)] <= RECOVERY_LIMIT_S

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.cache.memory import MemoryCache
 from appliance.cache.port import Cache
 from appliance.cache.settings import Cache as CacheSettings
 from appliance.cache.settings import CacheTtl
@@ -21,12 +22,14 @@ from appliance.config import Config
 from appliance.services.manager import DataManager
 from appliance.services.readers import Readers
 from appliance.ssot.cache import SsotCache
+from appliance.ssot.opening import open_ssot
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.supervisor.programs import cache_arguments
 from bus.connection import Bus
 from bus.events import AnyEvent, encode
 from bus.subjects import event_subject
+from tests import no_redis
 
 EPOCH = "2026-01-01T00:00:00Z"
 
@@ -80,13 +83,46 @@ class RedisBox:
         os.kill(self._process.pid, signal.SIGCONT)
 
 
+def has_redis() -> bool:
+    return any(shutil.which(name) for name in no_redis.SERVERS)
+
+
 @pytest.fixture
 async def redis(tmp_path: Path) -> AsyncIterator[RedisBox]:
-    if not (shutil.which("redis-server") or shutil.which("valkey-server")):
+    if not has_redis():
         pytest.skip("no redis-server or valkey-server is installed")
     box = RedisBox(tmp_path)
     await box.start()
     yield box
+    await asyncio.to_thread(box.kill)
+
+
+class SharedCache:
+    """A cache that several processes would share: Redis, or where there is none, one in memory for all."""
+
+    def __init__(self, redis: RedisBox | None) -> None:
+        self.kind = "memory" if redis is None else "redis"
+        self._redis = redis
+        self._memory = MemoryCache()
+
+    @asynccontextmanager
+    async def ssot(self, data_dir: Path, bus: Bus | None) -> AsyncIterator[SsotCache]:
+        if self._redis is None:
+            async with ssot_over(data_dir, self._memory, bus) as ssot:
+                yield ssot
+        else:
+            async with open_ssot(config_of(data_dir, url=self._redis.url), bus) as ssot:
+                yield ssot
+
+
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[SharedCache]:
+    if not has_redis():
+        yield SharedCache(None)
+        return
+    box = RedisBox(tmp_path)
+    await box.start()
+    yield SharedCache(box)
     await asyncio.to_thread(box.kill)
 
 

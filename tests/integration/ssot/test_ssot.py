@@ -19,14 +19,13 @@ from appliance.monitor.sample import Sample
 from appliance.services.manager import SECTIONS
 from appliance.services.readers import Position
 from appliance.ssot.cache import LIVE, Snapshot, SsotCache
-from appliance.ssot.opening import open_ssot
 from bus.connection import Bus
 from bus.events import AlertRaised, Command, JobCompleted, ServiceDown
 from bus.ids import new_id
 from bus.registry import Registry, WorkerState
 from bus.roles import Role
 from tests.integration.conftest import NatsBox
-from tests.integration.ssot.conftest import EPOCH, RedisBox, StoreBox, config_of, ssot_over
+from tests.integration.ssot.conftest import EPOCH, SharedCache, StoreBox, ssot_over
 from tests.unit.appliance import facts
 
 HOST = Sample(
@@ -54,13 +53,13 @@ def content(snapshot: Snapshot) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def over_redis(redis: RedisBox, data_dir: Path, bus: Bus | None) -> AsyncIterator[SsotCache]:
-    async with open_ssot(config_of(data_dir, url=redis.url), bus) as ssot:
+async def over_cache(shared: SharedCache, data_dir: Path, bus: Bus | None) -> AsyncIterator[SsotCache]:
+    async with shared.ssot(data_dir, bus) as ssot:
         yield ssot
 
 
 async def test_the_document_says_what_the_box_does(
-    nats: NatsBox, redis: RedisBox, store: StoreBox, tmp_path: Path
+    nats: NatsBox, shared: SharedCache, store: StoreBox, tmp_path: Path
 ) -> None:
     bus = await nats.bus("supervisor")
     job, ended = new_id(), new_id()
@@ -82,7 +81,7 @@ async def test_the_document_says_what_the_box_does(
     async with asyncio.timeout(5):
         while not await bus.direct_many("TELEMETRY", {"multi_last": ["tel.host.>"]}):
             await asyncio.sleep(0.01)
-    async with over_redis(redis, tmp_path, await nats.bus("web")) as ssot:
+    async with over_cache(shared, tmp_path, await nats.bus("web")) as ssot:
         first = await ssot.read()
         second = await ssot.read()
         again = await ssot.read(bypass=True)
@@ -99,7 +98,13 @@ async def test_the_document_says_what_the_box_does(
     assert found["clips"]["newest"][0]["name"] == "talk.mp4"
     assert found["queue"]["stages"]["download"]["pending"] == 1
     assert found["queue"]["stages"]["download"]["oldest_s"] >= 0
-    assert found["agents_workers"]["stages"]["cut"] == {"online": 1, "working": 1, "stuck": 0, "min": 1}
+    cut = found["agents_workers"]["stages"]["cut"]
+    assert {name: cut[name] for name in ("online", "working", "stuck", "min")} == {
+        "online": 1,
+        "working": 1,
+        "stuck": 0,
+        "min": 1,
+    }
     assert found["hardware"]["hosts"][0]["sample"]["uptime_s"] == 5.0
     assert found["hardware"]["hosts"][0]["sample"]["gpus"] is None
     assert found["alerts"]["severities"] == {"critical": 1}
@@ -113,7 +118,7 @@ async def test_the_document_says_what_the_box_does(
     assert found["stale"] is False
     assert found["websocket"] is None
     assert found["sections"]["jobs"]["seq"] == seq
-    assert found["cache"]["kind"] == "redis"
+    assert found["cache"]["kind"] == shared.kind
     assert found["cache"]["verdicts"] == {"miss": 1, "hit": 1}
 
 
@@ -140,10 +145,10 @@ async def test_it_works_whole_with_the_cache_off(nats: NatsBox, store: StoreBox,
         assert ssot.figures().sections["jobs"].misses == {"bypass": 2}
 
 
-async def test_an_event_is_seen_by_the_next_reader(redis: RedisBox, store: StoreBox, tmp_path: Path) -> None:
+async def test_an_event_is_seen_by_the_next_reader(shared: SharedCache, store: StoreBox, tmp_path: Path) -> None:
     """Two processes: one reads, the other projects and invalidates."""
     await store.project(facts.created(new_id()))
-    async with over_redis(redis, tmp_path, None) as web, over_redis(redis, tmp_path, None) as dispatcher:
+    async with over_cache(shared, tmp_path, None) as web, over_cache(shared, tmp_path, None) as dispatcher:
         await web.read_section("jobs")
         assert (await web.read_section("jobs")).verdict == "hit"
         seq = await store.project(facts.created(new_id()))
@@ -161,11 +166,11 @@ async def test_an_event_is_seen_by_the_next_reader(redis: RedisBox, store: Store
 
 
 async def test_what_was_computed_before_a_fact_is_not_served_after_it(
-    redis: RedisBox, store: StoreBox, tmp_path: Path
+    shared: SharedCache, store: StoreBox, tmp_path: Path
 ) -> None:
     """The race of every cache: computed before the fact, stored after the invalidation."""
     await store.project(facts.created(new_id()))
-    async with over_redis(redis, tmp_path, None) as ssot:
+    async with over_cache(shared, tmp_path, None) as ssot:
         await ssot.read_section("jobs")
         shelf = ssot._shelf
         old = (await shelf.sections(["jobs"], time.time()))[0]["jobs"].entry
@@ -190,11 +195,11 @@ async def test_a_missing_bus_takes_nothing_from_the_rest(store: StoreBox, tmp_pa
 
 
 async def test_a_locked_database_serves_the_last_copy_as_stale(
-    nats: NatsBox, redis: RedisBox, store: StoreBox, tmp_path: Path
+    nats: NatsBox, shared: SharedCache, store: StoreBox, tmp_path: Path
 ) -> None:
     await store.project(facts.created(new_id()))
     bus = await nats.bus("web")
-    async with over_redis(redis, tmp_path, bus) as ssot, over_redis(redis, tmp_path, bus) as other:
+    async with over_cache(shared, tmp_path, bus) as ssot, over_cache(shared, tmp_path, bus) as other:
         before = await ssot.read()
         await store.project(facts.created(new_id()))
         await ssot.invalidate(SECTIONS)
@@ -222,9 +227,9 @@ async def test_a_locked_database_serves_the_last_copy_as_stale(
         assert content(found)["jobs"]["states"] == {"queued": 2}
 
 
-async def test_validation_finds_what_no_event_invalidated(redis: RedisBox, store: StoreBox, tmp_path: Path) -> None:
+async def test_validation_finds_what_no_event_invalidated(shared: SharedCache, store: StoreBox, tmp_path: Path) -> None:
     await store.project(facts.created(new_id()))
-    async with over_redis(redis, tmp_path, None) as ssot:
+    async with over_cache(shared, tmp_path, None) as ssot:
         await ssot.read()
         sound = await ssot.validate()
         assert sound.equal
@@ -240,10 +245,10 @@ async def test_validation_finds_what_no_event_invalidated(redis: RedisBox, store
 
 
 async def test_an_invalidation_that_comes_meanwhile_is_no_difference(
-    redis: RedisBox, store: StoreBox, tmp_path: Path
+    shared: SharedCache, store: StoreBox, tmp_path: Path
 ) -> None:
     await store.project(facts.created(new_id()))
-    async with over_redis(redis, tmp_path, None) as ssot:
+    async with over_cache(shared, tmp_path, None) as ssot:
         await ssot.read_section("jobs")
         await store.project(facts.created(new_id()))
         validating = asyncio.create_task(ssot.validate())
@@ -316,7 +321,7 @@ async def test_a_store_that_is_not_there_yet_is_null_and_stale(tmp_path: Path) -
 
 
 async def test_no_reader_is_ever_served_what_was_invalidated_before_it_asked(
-    nats: NatsBox, redis: RedisBox, store: StoreBox, tmp_path: Path
+    nats: NatsBox, shared: SharedCache, store: StoreBox, tmp_path: Path
 ) -> None:
     """Facts, invalidations, warming and readers of two processes, all at once."""
     await store.project(facts.created(new_id()))
@@ -352,7 +357,7 @@ async def test_no_reader_is_ever_served_what_was_invalidated_before_it_asked(
             await asyncio.sleep(0)
 
     bus = await nats.bus("web")
-    async with over_redis(redis, tmp_path, bus) as web, over_redis(redis, tmp_path, bus) as dispatcher:
+    async with over_cache(shared, tmp_path, bus) as web, over_cache(shared, tmp_path, bus) as dispatcher:
         await asyncio.gather(write(dispatcher), read(web), read(web), read(dispatcher))
     assert reads > 50
     assert hits > 0

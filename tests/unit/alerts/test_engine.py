@@ -67,6 +67,29 @@ def test_nothing_in_the_first_minutes_and_then_what_is_still_so() -> None:
     assert run.step(used(99)) == ["raised used-data"]
 
 
+def test_a_value_that_crosses_twenty_times_is_two_notices_one_flapping_and_one_end() -> None:
+    """At one reading a second, by the default rule of a full disk. Nobody is told of an improvement."""
+    (rule,) = [rule for rule in DEFAULT_RULES if rule.id == "disk.data.used"]
+    run = Run((rule,))
+    told: list[str] = []
+
+    def reads(value: float, seconds: float) -> None:
+        for _ in range(int(seconds)):
+            told.extend(change.kind for change in run.say(used(value)) if change.kind != "improved")
+
+    for _ in range(10):
+        reads(90, rule.for_s + 2)
+        reads(50, rule.hold_s + 2)
+    assert told.count("flapping") == 1
+    assert len(told) - told.count("flapping") <= 2
+    reads(50, DEFAULT.flap_calm_s + 2)
+    assert told[-1] == "cleared"
+    assert told.count("cleared") <= 2
+    settled = len(told)
+    reads(50, 4000)
+    assert len(told) == settled
+
+
 def test_one_cause_mutes_what_follows_from_it() -> None:
     run = Run()
     both: Readings = {**used(96), "disk.data.floor": {"data": 0.5}}
