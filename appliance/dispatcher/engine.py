@@ -38,8 +38,9 @@ CURSOR = "actions_cursor"
 WINDOW = 256
 """Most facts whose actions are open at once."""
 SAVE_S = 0.25
-"""The cursor is stored this often while actions run: each time costs a flush to the disk, for which the next facts
-wait, and a cursor that is behind costs no more than some actions run again after a kill."""
+"""The cursor goes along with the next batch this often while actions run, and alone when no batch comes within as long
+again: a flush to the disk of its own makes the next facts wait, and a cursor that is behind costs no more than some
+actions run again after a kill."""
 SAVE_EVERY = 4096
 """Without actions the cursor is stored when it has moved this far."""
 MAX_FRESH = 16
@@ -113,7 +114,7 @@ class Engine:
     async def _pump(self, tasks: asyncio.TaskGroup) -> None:
         saved = int(await self._store.meta(CURSOR) or 0)
         window = Window(saved)
-        scanned, save_at = saved, 0.0
+        scanned, save_at, noted = saved, 0.0, False
         while True:
             self._wake_pump.clear()
             due: list[tuple[int, AnyEvent]] = []
@@ -125,14 +126,17 @@ class Engine:
                 window.seen(scanned)
             self._figures.actions_open = len(window)
             unsaved = window.finished > saved or window.position >= saved + SAVE_EVERY
-            if unsaved and time.monotonic() >= save_at:
-                saved, save_at = window.position, time.monotonic() + SAVE_S
-                await self._store.set_meta(CURSOR, str(saved))
-                unsaved = False
+            if (unsaved or noted) and time.monotonic() >= save_at:
+                if unsaved:
+                    saved = window.position
+                    self._store.note_meta(CURSOR, str(saved))
+                else:
+                    await self._store.keep_noted()
+                noted, unsaved, save_at = unsaved, False, time.monotonic() + SAVE_S
             if due or (self._fresh and room):
                 continue
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, save_at - time.monotonic()) if unsaved else None):
+                async with asyncio.timeout(max(0.0, save_at - time.monotonic()) if unsaved or noted else None):
                     await self._wake_pump.wait()
 
     def _take_fresh(self, scanned: int, room: int) -> tuple[list[tuple[int, AnyEvent]], int] | None:

@@ -85,7 +85,7 @@ def sqlite(_config: Config) -> list[Finding]:
     return [
         ok(
             "sqlite",
-            f"{version}, TRUNCATE journal: this version's write-ahead log can lose data (fixed in 3.51.3, 3.50.7 and "
+            f"{version}, rollback journal: this version's write-ahead log can lose data (fixed in 3.51.3, 3.50.7 and "
             "3.44.6), so it is not used; nothing to do",
         )
     ]

@@ -2,7 +2,8 @@
 
 One writer: the dispatcher. Everybody else opens read-only. `synchronous` is never below FULL. WAL is used only with an
 SQLite that has the WAL-reset fix (3.51.3, or 3.50.7 / 3.44.6 and later of their lines); older ones may corrupt a WAL
-database when two processes write or checkpoint at once, so they get a TRUNCATE journal with `synchronous=EXTRA`.
+database when two processes write or checkpoint at once, so they get a rollback journal with `synchronous=EXTRA`. Its
+file is kept (PERSIST): each commit overwrites it in place, so the file system has no metadata of its own to flush.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from appliance.store.schema import SCHEMA, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 BUSY_TIMEOUT_MS = 5000
+JOURNAL_BYTES = 4 * 1024 * 1024
+"""A larger rollback journal (of a rebuild) is cut to this after its transaction."""
 WRITER_BUSY_TIMEOUT_MS = 60_000
 """The writer has patience: with a rollback journal a backup in progress keeps it waiting."""
 
@@ -32,8 +35,8 @@ def wal_is_safe(version: tuple[int, int, int]) -> bool:
 
 
 def journal_mode() -> str:
-    """The journal this interpreter's SQLite can be trusted with: `wal` or `truncate`."""
-    return "wal" if wal_is_safe(sqlite3.sqlite_version_info) else "truncate"
+    """The journal this interpreter's SQLite can be trusted with: `wal` or `persist`."""
+    return "wal" if wal_is_safe(sqlite3.sqlite_version_info) else "persist"
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -48,6 +51,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
         mode = journal_mode()
         connection.execute(f"PRAGMA journal_mode={mode}")
         connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+        connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
         _guard(connection, WRITER_BUSY_TIMEOUT_MS)
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if sound != "ok":

@@ -8,7 +8,8 @@ same rows, byte for byte.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from appliance.store.figures import count
@@ -21,6 +22,9 @@ REQUEUE, YES, NO = "requeue", "yes", "no"
 """Key in `meta` and its values: whether the new stream still lacks commands."""
 JOB_FACTS = "job:"
 """What the types of a job's own history begin with; facts about its files name the job too."""
+
+
+READERS_AGAIN_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,8 @@ class Projection:
             "INSERT INTO meta VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value", (key, value)
         )
 
-    def apply(self, facts: Iterable[StoredFact]) -> list[tuple[int, Event]]:
-        """Project a batch in one transaction; returns the facts that were new, decoded."""
+    def apply(self, facts: Iterable[StoredFact], meta: Mapping[str, str] | None = None) -> list[tuple[int, Event]]:
+        """Project a batch in one transaction, and set `meta` in it; returns the facts that were new, decoded."""
         applied: list[tuple[int, Event]] = []
         self.connection.execute("BEGIN IMMEDIATE")
         try:
@@ -69,7 +73,9 @@ class Projection:
                     self._project(fact.seq, event)
                     applied.append((fact.seq, event))
             self.set_meta("cursor", str(cursor))
-            self.connection.execute("COMMIT")
+            for key, value in (meta or {}).items():
+                self.set_meta(key, value)
+            self._commit()
         except BaseException:
             self.rollback()
             raise
@@ -139,6 +145,26 @@ class Projection:
         self.set_meta("actions_cursor", "0")
         self.set_meta(REQUEUE, YES)
         self.connection.execute("COMMIT")
+
+    def _commit(self) -> None:
+        """COMMIT, as soon as those who read at the moment let it.
+
+        SQLite's own wait for readers sleeps 1, 2, 5, 10 … ms; a reader's query is over sooner. New ones wait for us.
+        """
+        (patience_ms,) = self.connection.execute("PRAGMA busy_timeout").fetchone()
+        deadline = time.monotonic() + patience_ms / 1000
+        self.connection.execute("PRAGMA busy_timeout=0")
+        try:
+            while True:
+                try:
+                    self.connection.execute("COMMIT")
+                    return
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                        raise
+                time.sleep(READERS_AGAIN_S)
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout={patience_ms}")
 
     def rollback(self) -> None:
         """Undo the open transaction, if there is one: on a full disk SQLite may have undone it itself."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from appliance.store import failures
-from appliance.store.database import open_writer
+from appliance.store.database import open_reader, open_writer
 from appliance.store.projection import Projection, StoredFact
 from bus.errors import UndecodableEvent
 from bus.events import AnyEvent, Event, StageName, decode_event
@@ -41,13 +41,19 @@ class JobSummary:
 class Writer:
     """The one writer of `appliance.db`. Every method runs on the store's own thread, in the order of the calls.
 
+    But `job_summary`, which reads what is committed on a thread and a connection beside it: who asks while a batch is
+    being written need not wait for that.
+
     On a full disk a call waits until there is room: what was refused changed nothing, and the same connection goes on.
     """
 
-    def __init__(self, projection: Projection, close: Callable[[], None], thread: ThreadPoolExecutor) -> None:
+    def __init__(self, path: Path, projection: Projection, thread: ThreadPoolExecutor) -> None:
+        self._path = path
         self._projection = projection
-        self._close = close
         self._thread = thread
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._reader: sqlite3.Connection | None = None
+        self._noted: dict[str, str] = {}
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -58,15 +64,24 @@ class Writer:
         except BaseException:
             thread.shutdown(wait=False)
             raise
-        return cls(Projection(connection), connection.close, thread)
+        return cls(path, Projection(connection), thread)
 
     async def close(self) -> None:
-        await self._call(self._close)
+        await self.keep_noted()
+        await self._call(self._projection.connection.close)
         await asyncio.to_thread(self._thread.shutdown)
+        await asyncio.to_thread(self._reading.shutdown)
+        if self._reader is not None:
+            self._reader.close()
 
     async def apply(self, facts: Sequence[StoredFact]) -> list[tuple[int, Event]]:
-        """Project a batch; see `Projection.apply`."""
-        return await self._call(lambda: self._projection.apply(facts))
+        """Project a batch, and keep what was noted, in one transaction; see `Projection.apply`."""
+        noted, self._noted = self._noted, {}
+        try:
+            return await self._call(lambda: self._projection.apply(facts, noted))
+        except BaseException:
+            self._noted = noted | self._noted
+            raise
 
     async def cursor(self) -> int:
         return await self._call(lambda: self._projection.cursor)
@@ -77,12 +92,22 @@ class Writer:
     async def set_meta(self, key: str, value: str) -> None:
         await self._call(lambda: self._projection.set_meta(key, value))
 
+    def note_meta(self, key: str, value: str) -> None:
+        """Set it with the next batch's transaction: that costs no flush of its own. A kill before it forgets it."""
+        self._noted[key] = value
+
+    async def keep_noted(self) -> None:
+        """Set what was noted and no batch has taken along."""
+        while self._noted:
+            key, value = self._noted.popitem()
+            await self.set_meta(key, value)
+
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` with the connection, outside of any transaction. It changes no projected table and no fact."""
         return await self._call(lambda: work(self._projection.connection))
 
     async def job_summary(self, job: str) -> JobSummary | None:
-        return await self._call(lambda: self._job_summary(job))
+        return await self._read(lambda db: _job_summary(db, job))
 
     async def facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
         """Stored facts of the given types after `seq`, in order, at most `limit`."""
@@ -109,6 +134,7 @@ class Writer:
         )
 
     async def renumber_begin(self) -> None:
+        self._noted.clear()
         await self._once(self._projection.renumber_begin)
 
     async def renumber_add(self, facts: Sequence[StoredFact]) -> None:
@@ -137,19 +163,15 @@ class Writer:
     async def _once(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _job_summary(self, job: str) -> JobSummary | None:
-        row = self._projection.connection.execute(
-            "SELECT state, coalesce(clips_planned, 0), clips_ready, clips_failed, created_at, last_seq"
-            " FROM jobs WHERE job = ?",
-            (job,),
-        ).fetchone()
-        if row is None:
-            return None
-        failed = self._projection.connection.execute(
-            "SELECT stage, error FROM clips WHERE job = ? AND state = 'failed' ORDER BY last_seq DESC LIMIT 1", (job,)
-        ).fetchone()
-        stage, error = failed or (None, None)
-        return JobSummary(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5], stage, error)
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """`query` of what is committed, beside the writing."""
+
+        def read() -> T:
+            if self._reader is None:
+                self._reader = open_reader(self._path, check_same_thread=False)
+            return query(self._reader)
+
+        return await asyncio.get_running_loop().run_in_executor(self._reading, read)
 
     def _facts_after(self, seq: int, types: Sequence[str], limit: int) -> list[tuple[int, AnyEvent]]:
         marks = ", ".join("?" * len(types))
@@ -181,6 +203,21 @@ class Writer:
             except UndecodableEvent:
                 continue
         return found
+
+
+def _job_summary(db: sqlite3.Connection, job: str) -> JobSummary | None:
+    row = db.execute(
+        "SELECT state, coalesce(clips_planned, 0), clips_ready, clips_failed, created_at, last_seq"
+        " FROM jobs WHERE job = ?",
+        (job,),
+    ).fetchone()
+    if row is None:
+        return None
+    failed = db.execute(
+        "SELECT stage, error FROM clips WHERE job = ? AND state = 'failed' ORDER BY last_seq DESC LIMIT 1", (job,)
+    ).fetchone()
+    stage, error = failed or (None, None)
+    return JobSummary(row[0], row[1], row[2], row[3], datetime.fromisoformat(row[4]), row[5], stage, error)
 
 
 def _open(path: Path) -> sqlite3.Connection:

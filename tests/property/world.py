@@ -52,11 +52,14 @@ Outcome = Callable[[Attempt], list[Event | Command]]
 class InlineWriter(Writer):
     """The dispatcher's store without its thread."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__(Projection(connection), connection.close, cast("Any", None))
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__(path, Projection(connection), cast("Any", None))
 
     async def _once(self, work: Callable[[], T]) -> T:
         return work()
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return query(self._projection.connection)
 
 
 class World:
@@ -67,7 +70,7 @@ class World:
         self.connection = open_writer(self.database)
         self.connection.execute("PRAGMA synchronous=OFF")  # no power cut in this test
         self.projection = Projection(self.connection)
-        self.store = InlineWriter(self.connection)
+        self.store = InlineWriter(self.database, self.connection)
         self.epoch = 1
         self.stream = ModelStream("epoch 1")
         self.actors: list[Actor] = []
