@@ -44,6 +44,7 @@ from bus.events import (
     StageStarted,
 )
 from stages.base import MomentsResult, StageResult
+from stages.errors import DISK_FULL
 
 MAX_CLAIMS = 10
 """Take-overs of one attempt from workers that vanished unseen (power cuts) before the item is given up."""
@@ -159,7 +160,8 @@ def on_done(attempt: Attempt, result: StageResult, seconds: float, duration_s: f
 def on_failed(attempt: Attempt, failure: Failure, rule: Retry) -> list[Event | Command]:
     """What to store when an attempt has failed: a scheduled next attempt, or the item's end."""
     job, clip, stage = attempt.job, attempt.clip, attempt.stage
-    if not failure.final and attempt.attempt < rule.attempts:
+    most = rule.disk_full_attempts if failure.code == DISK_FULL else rule.attempts
+    if not failure.final and attempt.attempt < most:
         at = datetime.now(UTC) + timedelta(seconds=backoff_s(rule, attempt.attempt))
         return [
             JobRetrying(

@@ -138,6 +138,15 @@ class Retry(Struct, frozen=True, kw_only=True):
     attempts: Annotated[
         int, Meta(ge=1, le=20, description="Attempts of a stage before its job or clip fails and is dead-lettered.")
     ] = 3
+    disk_full_attempts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="The same for attempts that fail because the disk is full, which is no fault of theirs: with "
+            "backoff_max_s between them the box waits so long for room.",
+        ),
+    ] = 100
     backoff_s: Annotated[
         float, Meta(ge=0.1, le=3600, description="Seconds to the second attempt; doubles with each further one.")
     ] = 2.0

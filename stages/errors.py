@@ -10,6 +10,9 @@ Anything else that escapes a stage (a bug, a crash of its process) counts as one
 
 from __future__ import annotations
 
+DISK_FULL = "disk-full"
+"""The code of whatever fails for want of space: no fault of the video or the stage, and it passes."""
+
 
 class StageError(Exception):
     """Root. The message is for people: what happened and what to do. `code` is stable and greppable."""

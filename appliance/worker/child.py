@@ -6,12 +6,14 @@ answers. A crash, an endless loop or a memory bomb here costs one attempt and no
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,7 @@ import msgspec
 from appliance.parent import die_with_parent
 from appliance.worker.protocol import Answer, Done, Failed, FailureKind, Progress, StageRequest
 from stages.base import StageResult
-from stages.errors import Misconfigured, Rejected, StageError, Transient
+from stages.errors import DISK_FULL, Misconfigured, Rejected, StageError, Transient
 from stages.folder import JobFolder
 
 _PROGRESS_EVERY_S = 0.1
@@ -56,16 +58,33 @@ def _run(request: StageRequest, send: object) -> Answer:
         result: StageResult = stage.run(task, folder, options, report)
         result = msgspec.structs.replace(result, notes=[*result.notes, *open_doors])
         return Done(result=msgspec.Raw(msgspec.json.encode(result)))
-    except StageError as error:
-        traceback.print_exc()
-        return Failed(kind=_kind(error), code=error.code, message=str(error))
-    except MemoryError:
-        traceback.print_exc()
-        limit = f"{request.max_memory_bytes / 2**20:.0f} MiB" if request.max_memory_bytes else "the machine's"
-        return Failed(kind="crashed", code="out-of-memory", message=f"{task.stage} needed more memory than {limit}")
     except Exception as error:  # noqa: BLE001 - the border of the process: everything becomes an answer
-        traceback.print_exc()
-        return Failed(kind="crashed", code="crashed", message=f"{type(error).__name__}: {error}")
+        with suppress(OSError):  # the log may lie on a full disk
+            traceback.print_exc()
+        return failed(error, request)
+
+
+def failed(error: Exception, request: StageRequest) -> Failed:
+    """What a stage's error means to the box. That the disk is full is told whatever error it came out as."""
+    if _says_disk_full(error):
+        return Failed(kind="transient", code=DISK_FULL, message=f"the disk is full: {error}")
+    match error:
+        case StageError():
+            return Failed(kind=_kind(error), code=error.code, message=str(error))
+        case MemoryError():
+            limit = f"{request.max_memory_bytes / 2**20:.0f} MiB" if request.max_memory_bytes else "the machine's"
+            message = f"{request.task.stage} needed more memory than {limit}"
+            return Failed(kind="crashed", code="out-of-memory", message=message)
+        case _:
+            return Failed(kind="crashed", code="crashed", message=f"{type(error).__name__}: {error}")
+
+
+def _says_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _close_in(request: StageRequest, options: object) -> list[str]:

@@ -33,6 +33,7 @@ from bus.events import (
 )
 from bus.ids import new_id
 from stages.base import MomentsResult, PlannedClip, TranscribeResult
+from stages.errors import DISK_FULL
 from tests.unit.appliance import facts
 
 JOB = new_id()
@@ -127,6 +128,13 @@ def test_attempts_end_in_a_dead_letter_fact() -> None:
     (ended,) = on_failed(attempt("cut", 1, number=3), failure, rule)
     assert isinstance(ended, ClipFailed)
     assert (ended.attempts, ended.error) == (3, "it broke")
+
+
+def test_a_full_disk_is_waited_for_longer() -> None:
+    rule = Retry(attempts=2, disk_full_attempts=5)
+    full = Failure(error="no room", code=DISK_FULL)
+    ends = [type(on_failed(attempt("cut", 1, number=number), full, rule)[0]) for number in range(1, 6)]
+    assert ends == [JobRetrying] * 4 + [ClipFailed]
 
 
 def test_a_final_failure_is_not_retried() -> None:
