@@ -40,7 +40,7 @@ def raised(error: Exception, cause: Exception | None = None) -> Exception:
                 raise cause
         finally:
             raise error
-    except Exception as caught:  # noqa: BLE001 - whatever it is
+    except Exception as caught:
         return caught
 
 
