@@ -43,6 +43,8 @@ class Visit:
         self.url = url
         self.errors: list[str] = []
         self.box_may_be_away = False
+        self.refusals: tuple[str, ...] = ()
+        """Statuses that the test provokes, such as "422": Chromium logs each by itself."""
         context.on("weberror", lambda error: self.errors.append(f"exception: {error.error}"))
         context.on("console", self._logged)
         context.add_init_script(
@@ -55,6 +57,8 @@ class Visit:
             return
         text = f"{message.text} ({message.location.get('url', '')})"
         if self.box_may_be_away and any(word in text for word in UNREACHABLE):
+            return
+        if any(f"with a status of {status}" in text for status in self.refusals):
             return
         if "/api/me" in text and "401" in text:
             return  # how a page learns that nobody is logged in; Chromium logs it by itself

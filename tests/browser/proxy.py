@@ -23,6 +23,7 @@ class Wire:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._left_bytes: int | None = None
         self._closed = False
+        self._down = self._stay_down = False
         self.was_cut = threading.Event()
         """Set when a cut that was asked for has happened."""
 
@@ -39,17 +40,23 @@ class Wire:
         self._listener.close()
         self.cut()
 
-    def cut_after(self, sent_bytes: int) -> None:
-        """Cuts everything once the browser has sent so many bytes more."""
+    def cut_after(self, sent_bytes: int, *, stay_down: bool = False) -> None:
+        """Cuts everything once the browser has sent so many bytes more; `stay_down` until `restore`."""
         with self._lock:
             self.was_cut.clear()
             self._left_bytes = sent_bytes
+            self._stay_down = stay_down
+
+    def restore(self) -> None:
+        """New connections are let through again."""
+        self._down = False
 
     def cut(self) -> None:
         """Ends every connection at once, without a goodbye."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
             self._left_bytes = None
+            self._down, self._stay_down = self._stay_down, False
         for pair in pairs:
             for side in pair:
                 with contextlib.suppress(OSError):
@@ -65,6 +72,9 @@ class Wire:
             threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
     def _serve(self, near: socket.socket) -> None:
+        if self._down:
+            near.close()
+            return
         try:
             far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
         except OSError:

@@ -16,16 +16,17 @@ from tests.browser.box import ADMIN, PASSWORD, VIEWER, BrowserBox
 from tests.browser.conftest import SHOTS, Visitor
 from tests.media.maker import Spec, make
 
-pytestmark = pytest.mark.slow
-MADE_MS = 110_000
-"""Long enough for the small talk on two busy cores."""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+SMALL = Spec(seconds=8.0, width=320, height=180, scenes=("seated", "pair"))
+MADE_MS = 240_000
+"""Long enough for the small talk on two cores that others use as well; twenty seconds when they are idle."""
 
 
 @pytest.fixture(scope="module")
 def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen seconds of talk under a name that would do harm where names are not escaped; padded, so that the upload
+    """Eight seconds of talk under a name that would do harm where names are not escaped; padded, so that the upload
     has a middle (an MP4 may end in a `free` box)."""
-    made, _ = make(Spec(seconds=16.0, width=640, height=360))
+    made, _ = make(SMALL)
     path = tmp_path_factory.mktemp("talk") / "<img src=x onerror=alert(1)> talk.mp4"
     padding = 12_000_000
     path.write_bytes(made.read_bytes() + padding.to_bytes(4, "big") + b"free" + bytes(padding - 8))
@@ -116,6 +117,42 @@ def test_upload_with_a_cut_to_clips_that_play(
         assert archive.testzip() is None
 
 
+def test_an_upload_goes_on_after_the_page_was_closed(
+    box: BrowserBox, visit: Visitor, claimed: object, talk: Path, tmp_path: Path
+) -> None:
+    name = "closed in between.mp4"
+    file, other = tmp_path / name, tmp_path / "other" / name
+    file.write_bytes(talk.read_bytes())
+    other.parent.mkdir()
+    other.write_bytes(talk.read_bytes()[:-1])
+    owner = visit(state=claimed)
+    page = owner.open("/")
+    owner.box_may_be_away = True
+    box.wire.cut_after(9_000_000, stay_down=True)
+    page.locator("input[type=file]").first.set_input_files(file)
+    assert box.wire.was_cut.wait(60)
+    page.close()  # for good: nothing of the upload is left in this browser but its memory
+    box.wire.restore()
+
+    page = owner.open("/")
+    owner.box_may_be_away = False
+    upload = page.locator(f"[data-upload={name!r}]")
+    expect(upload).to_have_attribute("data-state", "needs-file")
+    kept = int(str(upload.get_by_role("progressbar").get_attribute("aria-valuenow")))
+    assert kept > 0, "what had arrived is kept"
+    upload.locator("input[type=file]").set_input_files(other)
+    expect(upload).to_contain_text("That is not the same file.")
+    upload.locator("input[type=file]").set_input_files(file)
+    job = card(page, name)
+    expect(job).to_be_visible(timeout=60_000)
+    job.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Stop it").click()
+    expect(in_state(page, name, "cancelled")).to_be_visible()
+    job.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(job).to_have_count(0)
+
+
 def test_what_does_not_fit_is_refused_before_the_first_byte(
     box: BrowserBox, visit: Visitor, claimed: object, tmp_path: Path
 ) -> None:
@@ -163,7 +200,7 @@ def test_a_failure_is_told_in_plain_words_and_replayed(box: BrowserBox, visit: V
 
 
 def test_cancel_retry_and_delete(box: BrowserBox, visit: Visitor, claimed: object, tmp_path: Path) -> None:
-    made, _ = make(Spec(seconds=16.0, width=640, height=360, seed=3))
+    made, _ = make(SMALL)
     owner = visit(state=claimed)
     page = owner.open("/")
     viewer = visit().log_in(VIEWER)

@@ -17,6 +17,7 @@ const SOON_MS = 400;
 const GAP_MS = 2_000;
 const ROUTINE_MS = 10_000;
 const HISTORY = 300;
+const SSOT = "/api/admin/ssot";
 
 /** Null until it was read once; afterwards never again null. */
 export const doc: Signal<Document | null> = signal<Document | null>(null);
@@ -43,6 +44,13 @@ export const host = computed<HostView | null>(() => doc.value?.hardware?.hosts[0
 const listeners = new Set<(event: StoredEvent) => void>();
 
 const whole = new Cached<Document>();
+let early: Promise<Document> | null = null;
+
+/** Asks for the document while the page still asks who is here. */
+export function prefetch(): void {
+  early = whole.refresh(SSOT);
+  early.catch(() => {}); // whoever takes it sees the error
+}
 
 export const live = new Live({
   rooms: ["jobs"],
@@ -69,10 +77,11 @@ export function listen(run: (event: StoredEvent) => void): () => void {
 
 async function snapshot(): Promise<{ epoch: string; seq: number } | null> {
   try {
-    const reading = [readHolds(), readDeadCount(), readSaid(), readTap()];
-    const found = await whole.refresh("/api/admin/ssot");
+    const asked = early ?? whole.refresh(SSOT);
+    early = null;
+    const found = await asked;
     take(found);
-    await Promise.all(reading);
+    await Promise.all([readHolds(), readDeadCount(), readSaid(), readTap()]);
     trouble.value = null;
     return { epoch: found.epoch, seq: found.seq };
   } catch (error) {

@@ -32,20 +32,54 @@ const clipStates: Record<ClipState, string> = {
 const roles: Record<Role, string> = { viewer: "Viewer", operator: "Operator", admin: "Administrator" };
 const modes: Record<Mode, string> = { run: "Running", pause: "Paused", drain: "Draining" };
 
-/** What happened, for people: error codes of the stages in plain words. The box's own sentence follows. */
+/** What happened, in plain words, by the stages' error codes. The box's own sentence follows it. */
 const failures: Record<string, string> = {
-  "not-media": "This is not a video file that the box can read.",
+  "not-a-video": "This is not a video that the box can read.",
+  "not-a-file": "There is no such file.",
   "no-video": "There is no picture in this file.",
-  "no-audio": "There is no sound in this file, so nothing can be said about what is worth showing.",
-  "too-long": "The video is longer than this box takes.",
+  "still-picture": "This is a still picture, not a video.",
+  "no-audio": "There is no sound in this file, and the sound says what is worth showing.",
+  "no-picture-in-range": "There is no picture where a clip should be.",
+  "extension-mismatch": "The file is not what its name says.",
+  broken: "The file is damaged or was not copied whole.",
+  "upload-damaged": "The upload is damaged. Upload the file again.",
+  "upload-gone": "The uploaded file is no longer there. Upload it again.",
+  "file-missing": "The file is no longer there.",
+  "file-denied": "The box may not read the file.",
+  changed: "The file was changed while the box worked on it.",
+  empty: "There is nothing in this file.",
   "too-large": "The file is larger than this box takes.",
-  "no-moments": "Nothing in this video was long and clear enough for a clip.",
-  "no-clips": "No clip could be made from this video.",
-  "http-status": "The address did not give the video.",
-  "http-error": "The address could not be reached.",
+  "too-long": "The video is longer than this box takes.",
+  "too-short": "The video is too short for a clip.",
+  "picture-too-large": "The picture is larger than this box takes.",
+  "too-many-frames": "The video has more pictures than this box takes.",
+  "too-many-streams": "The file has more tracks than this box takes.",
+  "too-much-memory": "The video needs more memory than this box gives it.",
+  "out-of-memory": "There was not enough memory.",
+  "too-slow": "The file takes too long to read; it may be damaged.",
+  "decoder-crash": "The file makes the decoder crash, most often because it is damaged.",
   crashed: "A step crashed, most often because of a damaged file or too little memory.",
-  timeout: "A step took far too long and was stopped.",
+  stalled: "A step stood still and was stopped.",
+  "timed-out": "A step took far too long and was stopped.",
+  lost: "The worker vanished in the middle of the work.",
+  "disk-full": "The disk is full.",
+  "disk-error": "The disk could not be read or written.",
+  "no-clips": "No clip could be made from this video.",
+  "url-private": "The address leads into a private network, which is not allowed.",
+  "url-invalid": "This is not an address that the box can fetch.",
+  "page-unknown": "There is no video that the box can find on this page.",
 };
+const families: [RegExp, string][] = [
+  [/^url-/, "The address did not give the video."],
+  [/^page-/, "The page did not give the video."],
+  [/^bad-/, "A wish for the clips cannot be met."],
+  [/(^no-|-missing$|^model-|-unusable$)/, "The box lacks something that its settings ask for."],
+];
+
+function failure(code: string | null | undefined): string | undefined {
+  if (!code) return undefined;
+  return failures[code] ?? families.find(([form]) => form.test(code))?.[1];
+}
 
 export const t = {
   product: "AgentOS Appliance",
@@ -54,7 +88,7 @@ export const t = {
   clipStates,
   roles,
   modes,
-  failures,
+  failure,
 
   common: {
     cancel: "Cancel",
@@ -175,6 +209,7 @@ export const t = {
     interrupted: "Interrupted",
     paused: "Paused",
     retrying: "Connection lost. It goes on by itself.",
+    waits: "The box does not take it yet. It is tried again by itself.",
     verifying: "Complete. The box checks the file…",
     done: "Uploaded",
     failed: "Upload failed",

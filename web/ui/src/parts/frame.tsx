@@ -17,6 +17,13 @@ export function may(role: Role): boolean {
   return me.value != null && RANKS[me.value.role] >= RANKS[role];
 }
 
+const SEEN = "logged-in";
+
+/** Somebody was logged in here last time: what the page needs may be asked for before it is known who it is. */
+export function wasHere(): boolean {
+  return localStorage.getItem(SEEN) === "1";
+}
+
 /** Who is here. Goes to the login page, with the way back, when nobody is. */
 export async function enter(): Promise<Me | null> {
   whenLoggedOut(toLogin);
@@ -24,6 +31,7 @@ export async function enter(): Promise<Me | null> {
     const found = await get<Me>("/api/me", { anonymous: true });
     useCsrf(found.csrf);
     me.value = found;
+    localStorage.setItem(SEEN, "1");
     return found;
   } catch (error) {
     if (error instanceof Problem && error.status === 401) {
@@ -35,12 +43,14 @@ export async function enter(): Promise<Me | null> {
 }
 
 export function toLogin(): void {
+  localStorage.removeItem(SEEN);
   const here = location.pathname + location.hash;
   location.replace(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
 }
 
 async function logout(): Promise<void> {
   await post("/api/logout");
+  localStorage.removeItem(SEEN);
   location.replace("/login");
 }
 

@@ -10,7 +10,7 @@ import { ask } from "./dialog.tsx";
 export function Trouble({ view }: { view: JobView }) {
   const { job, retry } = view;
   if (job.state === "failed") {
-    const plain = job.error_code ? t.failures[job.error_code] : undefined;
+    const plain = t.failure(job.error_code);
     return (
       <Notice tone="bad">
         {plain && <strong>{plain}</strong>}

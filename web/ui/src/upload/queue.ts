@@ -219,11 +219,12 @@ export class Sending {
       advance();
       return;
     }
-    this.again();
+    this.again(status === 503 ? detailOf(response!.getBody()) : null);
   }
 
-  private again(): void {
-    this.set({ state: "retrying", speed: null });
+  /** `why`: what the box said, when it said something. */
+  private again(why: string | null): void {
+    this.set({ state: "retrying", speed: null, error: why });
     const wait = RETRY_MS[Math.min(this.tries, RETRY_MS.length - 1)]!;
     this.tries += 1;
     this.timer = setTimeout(() => void this.send(), wait);
@@ -235,7 +236,7 @@ export class Sending {
     this.watchdog = setTimeout(() => {
       void this.tus?.abort();
       this.clear();
-      this.again();
+      this.again(null);
     }, STALL_MS);
   }
 

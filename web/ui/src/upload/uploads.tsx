@@ -76,7 +76,7 @@ function headline(view: UploadView): string {
     case "paused":
       return t.upload.paused;
     case "retrying":
-      return t.upload.retrying;
+      return view.error ? t.upload.waits : t.upload.retrying;
     case "verifying":
       return t.upload.verifying;
     case "done":

@@ -85,7 +85,7 @@ export function DeadLettersPage() {
 }
 
 function Group({ group }: { group: DeadLetterGroup }) {
-  const plain = t.failures[group.code];
+  const plain = t.failure(group.code);
   return (
     <section class="panel" data-group={group.code}>
       <header>
