@@ -14,10 +14,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from appliance import intake
+from appliance.accounts.roles import Principal
 from appliance.errors import IntakeRefused
 from appliance.services.history import Fact, facts, job_page
+from appliance.services.readers import position
 from appliance.storage.admission import size_of
 from appliance.store.schema import JOB_STATES
+from appliance.uploads import content_path, upload_source
 from bus.events import JobOptions, JobSource
 from web.auth.routes import AnyRequest, remote_of
 from web.jobs.asking import NewJob, options_of
@@ -25,6 +28,7 @@ from web.jobs.views import Job, JobAndClips, JobId, find, just_made, view
 from web.media import open_below
 from web.problems import Problem
 from web.services import Given, Services
+from web.uploads import table
 
 LOG_BYTES = 256 * 1024
 MAX_LOG_BYTES = 8 * 1024 * 1024
@@ -37,6 +41,9 @@ class JobList(Struct, frozen=True, kw_only=True):
     jobs: list[Job]
     next: str | None
     """`cursor` of the next page; null: this is the last."""
+    epoch: str
+    """With `seq` the stream position that the list includes: where a live feed goes on."""
+    seq: int
 
 
 class Timeline(Struct, frozen=True, kw_only=True):
@@ -66,14 +73,13 @@ async def create(data: JSONBody[NewJob], request: AnyRequest, services: Given) -
     if (data.url is None) == (data.upload is None):
         raise IntakeRefused("give either url or upload")
     options = options_of(data)
-    if data.upload is not None:
-        raise Problem(422, "upload-not-found", "there is no such finished upload")
-    assert data.url is not None
-    if "://" not in data.url:
-        raise IntakeRefused("url is not one: it begins with http:// or https://")
-    source = intake.source_of(data.url)
-    await _fits(services, source, options)
-    job = await intake.create_job(services.bus, source, options, owner=request.user.user, ledger=services.ledger)
+    if data.url is not None:
+        if "://" not in data.url:
+            raise IntakeRefused("url is not one: it begins with http:// or https://")
+        job = await _make(services, intake.source_of(data.url), options, request.user)
+    else:
+        assert data.upload is not None
+        job = await _make_of_upload(services, data.upload, options, request.user)
     await _audit(services, request, "job.create", job)
     return await just_made(services.bus, job)
 
@@ -98,10 +104,12 @@ async def list_jobs(
     wanted = [name for name in (states or "").split(",") if name]
     if unknown := set(wanted) - set(JOB_STATES):
         raise Problem(400, "unknown-state", f"no state {min(unknown)[:40]!r}: there are {', '.join(JOB_STATES)}")
-    records = await services.readers.run(lambda db: job_page(db, states=wanted, before=cursor, limit=limit + 1))
+    where, records = await services.readers.run(
+        lambda db: (position(db), job_page(db, states=wanted, before=cursor, limit=limit + 1))
+    )
     more = len(records) > limit
     jobs = [view(record, services.hub) for record in records[:limit]]
-    return JobList(jobs=jobs, next=jobs[-1].job if more else None)
+    return JobList(jobs=jobs, next=jobs[-1].job if more else None, epoch=where.epoch, seq=where.seq)
 
 
 @get("/api/jobs/{job:str}", opt=_VIEWER, tags=["jobs"], summary="One job with its clips")
@@ -222,6 +230,27 @@ def _log_end(services: Services, job: str, max_bytes: int) -> bytes | None:
     if start:
         text = text.partition(b"\n")[2]
     return text.decode(errors="replace").encode()
+
+
+async def _make(services: Services, source: JobSource, options: JobOptions, who: Principal) -> str:
+    await _fits(services, source, options)
+    return await intake.create_job(services.bus, source, options, owner=who.user, ledger=services.ledger)
+
+
+async def _make_of_upload(services: Services, ident: str, options: JobOptions, who: Principal) -> str:
+    """A further job of an upload that has one is made, too: somebody wants other clips of it."""
+    uploads = services.uploads
+    upload = await uploads.find(ident, who)
+    if upload.state != "complete" or upload.sha256 is None:
+        raise Problem(409, "upload-unfinished", f"this upload is {upload.state}: only a complete one becomes a job")
+    content = content_path(services.config.data_dir, upload.sha256)
+    async with uploads.storing:  # meanwhile nobody removes a content that no job needs
+        if not await uploads.run(content.is_file):
+            raise Problem(410, "upload-gone", "the video was removed to make room: send it again")
+        job = await _make(services, upload_source(upload.id, upload.name, upload.sha256), options, who)
+        if upload.job is None:
+            await services.db.change(lambda db: table.give_job(db, upload.id, job))
+    return job
 
 
 async def _fits(services: Services, source: JobSource, options: JobOptions) -> None:

@@ -81,6 +81,25 @@ async def test_what_cannot_be_a_job_is_refused_with_the_reason(web: WebBox, aske
     assert await said(web, JobCreated) == []
 
 
+async def test_an_upload_that_waited_becomes_a_job_and_another_one(web: WebBox) -> None:
+    operator, viewer = await web.client("operator"), await web.client("viewer")
+    video = b"\x1a\x45\xdf\xa3" + bytes(100_000)
+    sent = await operator.post("/api/uploads/file", files={"file": ("talk.webm", video)}, data={"job": "no"})
+    assert sent.status_code == 201, sent.text
+    ident = sent.json()["id"]
+    made = await operator.post("/api/jobs", json={"upload": ident, "clips": 2})
+    assert made.status_code == 201, made.text
+    assert (made.json()["kind"], made.json()["name"], made.json()["owner"]) == ("upload", "talk.webm", "operator")
+    listed = (await operator.get("/api/uploads")).json()["uploads"]
+    assert [one["job"] for one in listed] == [made.json()["job"]]
+    again = await operator.post("/api/jobs", json={"upload": ident, "clips": 5})
+    assert again.status_code == 201
+    assert again.json()["job"] != made.json()["job"]
+    assert (await viewer.post("/api/jobs", json={"upload": ident})).status_code == 403
+    stranger = await web.client("operator", "stranger")
+    assert (await stranger.post("/api/jobs", json={"upload": ident})).status_code == 404
+
+
 async def test_a_closed_intake_and_a_full_disk_are_told_with_their_reasons(web: WebBox, nats: NatsBox) -> None:
     operator = await web.bearer("operator")
     await hold(web.services.bus, "intake", "operator", by="ada", reason="spring cleaning")
