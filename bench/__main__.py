@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-BENCHES = ("bus", "projection", "dispatcher", "peer", "ssot", "idle", "cut", "pipeline")
+BENCHES = ("bus", "projection", "dispatcher", "peer", "ssot", "live", "idle", "cut", "pipeline")
 
 
 def main() -> int:

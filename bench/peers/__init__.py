@@ -1,7 +1,7 @@
 """The stack that this design replaces: FastAPI, Redis pub/sub and Celery, written as its own users would.
 
     client ── POST /commits ──► app.py (FastAPI, uvicorn): rows into SQLite in one transaction
-                                  ├─ PUBLISH on Redis, for dashboards
+                                  ├─ PUBLISH on Redis ──► dashboards.py: WebSockets
                                   └─ Celery task for each fact, Redis as the broker
                                         └─ tasks.py (worker): cache keys deleted, the fact's actions run
 

@@ -17,6 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
+from bench.peers import dashboards
 from bench.peers.place import CHANNEL, Posted, Stored, Times, database, socket
 from bench.peers.tasks import celery, handle_event
 from bus.events import decode_event
@@ -69,6 +70,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 
 app = FastAPI(lifespan=lifespan)
+app.include_router(dashboards.router)
 
 
 @app.post("/commits", status_code=201)

@@ -15,10 +15,10 @@ from msgspec.structs import replace
 
 from appliance import intake
 from appliance.accounts.roles import Principal
-from appliance.errors import IntakeRefused
+from appliance.errors import IntakeRefused, NoRoom
 from appliance.services.history import Fact, facts, job_page
 from appliance.services.readers import position
-from appliance.storage.admission import size_of
+from appliance.storage.admission import Room, size_of
 from appliance.store.schema import JOB_STATES
 from appliance.uploads import content_path, upload_source
 from bus.events import JobOptions, JobSource
@@ -233,8 +233,27 @@ def _log_end(services: Services, job: str, max_bytes: int) -> bytes | None:
 
 
 async def _make(services: Services, source: JobSource, options: JobOptions, who: Principal) -> str:
-    await _fits(services, source, options)
-    return await intake.create_job(services.bus, source, options, owner=who.user, ledger=services.ledger)
+    """Raises what `create_job` does, and `Problem` 507 with the numbers when the disk has no room for the job."""
+    try:
+        return await intake.create_job(
+            services.bus, source, options, owner=who.user, ledger=services.ledger, admission=services.admission
+        )
+    except NoRoom as error:
+        room = await asyncio.to_thread(_look, services, source, options)
+        raise Problem(
+            507,
+            "no-room",
+            str(error),
+            need_bytes=room.forecast.total_bytes,
+            free_bytes=room.free_bytes,
+            promised_bytes=room.promised_bytes,
+            reserve_bytes=room.reserve_bytes,
+        ) from error
+
+
+def _look(services: Services, source: JobSource, options: JobOptions) -> Room:
+    size_bytes = size_of(source, services.config.data_dir)
+    return services.admission.look(size_bytes, options, stored=source.kind == "upload")
 
 
 async def _make_of_upload(services: Services, ident: str, options: JobOptions, who: Principal) -> str:
@@ -251,22 +270,6 @@ async def _make_of_upload(services: Services, ident: str, options: JobOptions, w
         if upload.job is None:
             await services.db.change(lambda db: table.give_job(db, upload.id, job))
     return job
-
-
-async def _fits(services: Services, source: JobSource, options: JobOptions) -> None:
-    """Raises `Problem` 507 with the numbers when the disk has no room for the job."""
-    size_bytes = await asyncio.to_thread(size_of, source, services.config.data_dir)
-    room = await services.admission.room_for(size_bytes, options)
-    if not room.fits:
-        raise Problem(
-            507,
-            "no-room",
-            room.reason,
-            need_bytes=room.forecast.total_bytes,
-            free_bytes=room.free_bytes,
-            promised_bytes=room.promised_bytes,
-            reserve_bytes=room.reserve_bytes,
-        )
 
 
 async def _audit(services: Services, request: AnyRequest, action: str, target: str) -> None:

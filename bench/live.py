@@ -1,0 +1,338 @@
+"""The live feed: `python -m bench.live [--events 200] [--json]`. Times are from the call of publish, fsync included, to
+the bytes at a dashboard's socket.
+
+A real nats-server, a database, and `python -m web` as its own process. Dashboards are raw sockets in a process of their
+own (`bench.readers`), which reads the clock when bytes arrive; the publisher is this process. Each event is one job
+that starts, twenty a second.
+
+* bus: the same publishes, at a plain subscription of this machine: what no feed can be faster than.
+* feed: 1, 50, 200 and 500 dashboards in the room `admin`; of every event and dashboard, and of the last dashboard of
+  each event. Web's memory before and with 500.
+* stalled: 50 dashboards, and one that reads nothing.
+* peer (needs the `bench` extra): FastAPI, Redis pub/sub and a WebSocket loop that encodes for each dashboard
+  (`bench/peers`), 25 dashboards. A job is made over HTTP, and one is started; until the last dashboard has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import uvloop
+from msgspec.structs import replace
+
+from appliance.accounts import tokens
+from appliance.accounts.database import open_accounts, path_of, transaction
+from appliance.cache.settings import Cache
+from appliance.config import Config
+from appliance.face import Web, WebSocket, read_web_file
+from appliance.store.database import open_writer
+from appliance.supervisor.programs import CONFIG_VARIABLE, config_to_child
+from bench.ssot import servers
+from bus.connection import Bus
+from bus.events import Command, Event, JobCreated, JobDownloading, JobSource
+from bus.ids import new_id
+from bus.stored import Stored
+
+COUNTS = (1, 50, 200, 500)
+PEER_COUNT = 25
+PER_S = 20.0
+P50_ONE_MS, P99_500_MS, MEMORY_500_MB = 1.0, 25.0, 40.0
+PEER_SHARE = 0.5
+SHARES = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
+Publish = Callable[[str], Awaitable[str | None]]
+
+
+class WebProcess:
+    """`python -m web` over the bus of `data_dir`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.config = Config(
+            data_dir=data_dir,
+            cache=Cache(url="off"),
+            web=replace(Web(), port=0, access_log=False, max_connections=5000),
+            websocket=replace(WebSocket(), per_ip=5000, max_connections=5000),
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.token = ""
+
+    async def start(self) -> None:
+        self.token = await asyncio.to_thread(self._prepare)
+        env = {**os.environ, CONFIG_VARIABLE: config_to_child(self.config), "MALLOC_ARENA_MAX": "2"}
+        log = (self.config.data_dir / "web.log").open("wb")
+        self._process = subprocess.Popen([sys.executable, "-m", "web"], env=env, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while (told := await asyncio.to_thread(read_web_file, self.config.data_dir)) is None:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit((self.config.data_dir / "web.log").read_text()[-3000:])
+            await asyncio.sleep(0.05)
+        self.port = int(told.url.rsplit(":", 1)[1])
+
+    def _prepare(self) -> str:
+        (self.config.data_dir / "run").mkdir(exist_ok=True)
+        open_writer(self.config.data_dir / "appliance.db").close()
+        with closing(open_accounts(path_of(self.config.data_dir))) as db, transaction(db):
+            return tokens.create(db, name="bench", role="admin", by="bench", now=time.time())[1]
+
+    @property
+    def rss_mb(self) -> float:
+        assert self._process is not None
+        return float(psutil.Process(self._process.pid).memory_info().rss) / 1e6
+
+    def end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+
+class Dashboards:
+    """`count` of them, in their own process."""
+
+    def __init__(self, port: int, count: int, path: str, bearer: str | None) -> None:
+        arguments = [str(port), str(count), path, *([bearer] if bearer else [])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.readers", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self.lost = 0
+
+    async def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        line = await asyncio.to_thread(self._process.stdout.readline)
+        if not line:
+            raise SystemExit("the dashboards ended")
+        return line
+
+    async def ready(self) -> None:
+        await self._line()
+
+    async def arrived(self) -> dict[str, list[int]]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        told = json.loads(await self._line())
+        self.lost = told.pop("lost")
+        return dict(told)
+
+    def end(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@asynccontextmanager
+async def dashboards(port: int, count: int, path: str, bearer: str | None = None) -> AsyncIterator[Dashboards]:
+    found = Dashboards(port, count, path, bearer)
+    try:
+        await found.ready()
+        yield found
+    finally:
+        found.end()
+
+
+def started(job: str) -> Event:
+    return JobDownloading(job=job, stage="download", attempt=1, worker="w")
+
+
+def created(job: str) -> Event:
+    source = JobSource(kind="url", location="https://example.org/talk.mp4", name="talk.mp4")
+    return JobCreated(job=job, origin=source)
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(seconds)
+    return {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * q))] * 1e3, 3) for name, q in SHARES.items()}
+
+
+async def run(publish: Publish, events: int, kind: str, shown: Dashboards, count: int) -> dict[str, Any]:
+    """Publishes at a steady pace; of all dashboards, and of the last one of each event."""
+    await shown.arrived()
+    began: dict[str, int] = {}
+    for _ in range(events):
+        due = time.monotonic() + 1 / PER_S
+        job = new_id()
+        began_ns = time.monotonic_ns()
+        told = await publish(job)
+        began[f"{kind} {told or job}"] = began_ns
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    await asyncio.sleep(0.5)
+    arrived = await shown.arrived()
+    missing = sum(count - len(arrived.get(key, [])) for key in began)
+    each = [(at - began[key]) / 1e9 for key, times in arrived.items() if key in began for at in times]
+    last = [(max(times) - began[key]) / 1e9 for key, times in arrived.items() if key in began]
+    return {"all": spread(each), "last": spread(last), "missing": missing, "lost": shown.lost}
+
+
+async def on_bus(bus: Bus, watcher: Bus, events: int) -> dict[str, Any]:
+    """Arrival at a plain subscription of another connection."""
+    arrived: dict[int, int] = {}
+    seconds = []
+
+    def note(stored: Stored) -> None:
+        arrived[stored.seq] = time.monotonic_ns()
+
+    async with watcher.listen("evt.job.downloading.>", note):
+        for _ in range(events):
+            began = time.monotonic_ns()
+            seq = await bus.publish(started(new_id()))
+            async with asyncio.timeout(5):
+                while seq not in arrived:
+                    await asyncio.sleep(0)
+            seconds.append((arrived[seq] - began) / 1e9)
+            await asyncio.sleep(1 / PER_S / 5)
+    return spread(seconds)
+
+
+async def ours(events: int) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        async with servers(Path(folder)) as (bus, _):
+            web = WebProcess(Path(folder))
+            await web.start()
+
+            async def publish(job: str) -> None:
+                await bus.publish(started(job))
+
+            try:
+                async with await Bus.connect(bus.settings) as watcher:
+                    report["bus"] = await on_bus(bus, watcher, events)
+                report["memory_before_mb"] = round(web.rss_mb, 1)
+                for count in COUNTS:
+                    async with dashboards(web.port, count, "/ws?rooms=admin", web.token) as shown:
+                        report[f"feed_{count}"] = await run(publish, events, "job:downloading", shown, count)
+                        report[f"memory_{count}_mb"] = round(web.rss_mb, 1)
+                async with dashboards(web.port, 50, "/ws?rooms=admin", web.token) as shown:
+                    before = await run(publish, events, "job:downloading", shown, 50)
+                    with stalled(web):
+                        after = await run(publish, events, "job:downloading", shown, 50)
+                    report["stalled"] = {"without": before["all"], "with": after["all"], "lost": after["lost"]}
+                async with dashboards(web.port, PEER_COUNT, "/ws?rooms=admin", web.token) as shown:
+                    report["job_started"] = await run(publish, events, "job:downloading", shown, PEER_COUNT)
+                    async with Posting(web.port, web.token) as post:
+                        report["job_made"] = await run(post, events, "job:created", shown, PEER_COUNT)
+            finally:
+                web.end()
+    return report
+
+
+def stalled(web: WebProcess) -> closing[socket.socket]:
+    """A dashboard that never reads, with the smallest buffer."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(("127.0.0.1", web.port))
+    head = (
+        f"GET /ws?rooms=admin HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    )
+    head += f"Authorization: Bearer {web.token}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    sock.sendall(f"{head}Sec-WebSocket-Version: 13\r\n\r\n".encode())
+    return closing(sock)
+
+
+class Posting:
+    """`POST /api/jobs` over one kept connection; the job's id."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self._port = port
+        self._token = token
+
+    async def __aenter__(self) -> Posting:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    async def __call__(self, job: str) -> str:
+        body = msgspec.json.encode({"url": f"https://example.org/{job}.mp4"})
+        head = f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAuthorization: Bearer {self._token}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._writer.write(head.encode() + body)
+        answer = await self._reader.readuntil(b"\r\n\r\n")
+        length = int(answer.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        told = msgspec.json.decode(await self._reader.readexactly(length))
+        if b" 201 " not in answer.split(b"\r\n", 1)[0]:
+            raise SystemExit(f"refused: {told}")
+        return str(told["job"])
+
+
+async def peer(events: int) -> dict[str, Any]:
+    from bench.peers.stack import Client, Stack
+
+    report: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        stack = Stack(Path(folder))
+        client = Client(stack.port)
+        try:
+            await stack.up()
+            async with dashboards(stack.port, PEER_COUNT, "/ws") as shown:
+                for name, kind, event in (
+                    ("job_made", "job:created", created),
+                    ("job_started", "job:downloading", started),
+                ):
+
+                    async def publish(job: str, event: Callable[[str], Event] = event) -> None:
+                        messages: list[Event | Command] = [event(job)]
+                        if event is created:
+                            messages.append(Command(stage="download", job=job))
+                        await client.store(messages)
+
+                    report[name] = await run(publish, events, kind, shown, PEER_COUNT)
+        finally:
+            client.close()
+            stack.end()
+    return report
+
+
+def judged(report: dict[str, Any]) -> dict[str, bool]:
+    """What was promised, and whether it holds."""
+    mine = report["ours"]
+    found = {
+        f"one dashboard: p50 ≤ {P50_ONE_MS:g} ms": mine["feed_1"]["all"]["p50_ms"] <= P50_ONE_MS,
+        f"500 dashboards: p99 ≤ {P99_500_MS:g} ms": mine["feed_500"]["all"]["p99_ms"] <= P99_500_MS,
+        f"500 dashboards: at most {MEMORY_500_MB:g} MB more": mine["memory_500_mb"] - mine["memory_before_mb"]
+        <= MEMORY_500_MB,
+        "nobody dropped, nothing missing": not any(
+            mine[f"feed_{count}"]["lost"] or mine[f"feed_{count}"]["missing"] for count in COUNTS
+        ),
+        "one that stalls costs the others at most 10 % (p99)": mine["stalled"]["with"]["p99_ms"]
+        <= 1.1 * mine["stalled"]["without"]["p99_ms"],
+    }
+    if "peer" in report:
+        for name in ("job_made", "job_started"):
+            for share in ("p50_ms", "p99_ms"):
+                ratio = mine[name]["last"][share] / report["peer"][name]["last"][share]
+                found[f"{name}, last of {PEER_COUNT}, {share[:3]} ≤ {PEER_SHARE:g} × the peer's ({ratio:.2f})"] = (
+                    ratio <= PEER_SHARE
+                )
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args()
+    report: dict[str, Any] = {"load_before": os.getloadavg()[0], "ours": uvloop.run(ours(arguments.events))}
+    if importlib.util.find_spec("fastapi") and importlib.util.find_spec("celery"):
+        report["peer"] = uvloop.run(peer(arguments.events))
+    report["judged"] = judged(report)
+    print(json.dumps(report, indent=None if arguments.json else 2, ensure_ascii=False))
+    return 0 if all(report["judged"].values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
