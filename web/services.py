@@ -29,6 +29,7 @@ from web.auth.gate import Gate
 from web.auth.login import Doorkeeper
 from web.database import WebDatabase
 from web.live.feeder import Feeder
+from web.live.figures import FeedCollector
 from web.live.hub import Hub
 from web.metrics import WebMetrics
 from web.static import bundle
@@ -117,6 +118,7 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
         await stack.enter_async_context(Feeder(bus, hub, config.websocket.heartbeat_s).running())
         ledger = await stack.enter_async_context(Ledger(bus))
         metrics = WebMetrics()
+        metrics.registry.register(FeedCollector(hub.figures))
         uploads = Uploads(config, db, readers, Room(config, db, ledger), metrics)
         stack.push_async_callback(uploads.close)
         courier = Courier(config, bus, db, ledger)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +18,7 @@ from appliance.accounts import tokens
 from appliance.accounts.database import open_accounts, path_of, transaction
 from tests.feed_client import FeedClient
 from tests.integration.web.conftest import WebBox
+from tests.integration.web.filled import project, tell
 from tests.unit.appliance import facts
 
 
@@ -98,8 +103,6 @@ async def ends(connection: ClientConnection, code: int) -> None:
 
 async def test_a_snapshot_and_the_feed_fit_together(web: WebBox) -> None:
     """A client that starts from the status document and resumes sees every later fact once."""
-    from tests.integration.web.filled import project
-
     bus = await web.nats.bus()
     await bus.publish(facts.created("a"))
     await project(web)
@@ -119,3 +122,33 @@ async def test_a_snapshot_and_the_feed_fit_together(web: WebBox) -> None:
         told = (await admin.get("/api/admin/ssot?sections=websocket")).json()["websocket"]
         assert (told["connections"], told["rooms"]["admin"], told["resumed"]) == (1, 1, 1)
         assert told["latency"]["p50_s"] >= 0
+        series = (await admin.get("/metrics")).text
+        assert 'appliance_ws_connections{room="admin"} 1.0' in series
+        assert "appliance_ws_resumes_total 1.0" in series
+
+
+async def test_the_program_of_the_document_follows_the_box(web: WebBox, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "LIVE.md").read_text()
+    found = re.search(r"<!-- run -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert found is not None
+    await tell(web, facts.created("before"))
+    env = {**os.environ, "BOX": web.url, "TOKEN": await web.token("admin")}
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", found[1], env=env, stdout=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    assert program.stdout is not None
+    try:
+        async with asyncio.timeout(30):
+            assert (await program.stdout.readline()).startswith(b"jobs by state:")
+        bus = await web.nats.bus()
+        wanted = [f"{await bus.publish(facts.created(f'a{n}'))} job:created a{n}\n".encode() for n in range(3)]
+        async with asyncio.timeout(30):
+            assert [await program.stdout.readline() for _ in range(3)] == wanted
+        await web.nats.kill()
+        await web.nats.start()
+        last = f"{await bus.publish(facts.created('b'))} job:created b\n".encode()
+        async with asyncio.timeout(30):
+            assert await program.stdout.readline() == last
+    finally:
+        program.kill()
+        await program.wait()
