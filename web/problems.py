@@ -9,6 +9,7 @@ says. Anything else is a mistake of ours: logged with its traceback, answered wi
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -51,10 +52,15 @@ _KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (Denied, 500, "bus-denied"),
     (BusError, 503, "bus-error"),
     (ApplianceError, 500, "appliance-error"),
+    (sqlite3.OperationalError, 503, "database-unavailable"),
     (RecursionError, 400, "too-deep"),
     (UnicodeDecodeError, 400, "not-text"),
 )
-_SAID = {"too-deep": "the JSON is nested too deeply", "not-text": "the body is not UTF-8 text"}
+_SAID = {
+    "database-unavailable": "the box cannot write to its database at the moment: is the disk full?",
+    "too-deep": "the JSON is nested too deeply",
+    "not-text": "the body is not UTF-8 text",
+}
 _CODES = {
     400: "bad-request",
     401: "not-logged-in",

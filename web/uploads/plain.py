@@ -10,6 +10,7 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
+from msgspec.structs import replace
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from appliance.accounts.roles import Principal
@@ -22,7 +23,7 @@ from web.uploads.room import Forecast
 from web.uploads.service import Uploads
 from web.uploads.table import Upload
 from web.uploads.tus import TOLD_S
-from web.uploads.wanted import Wanted, wanted
+from web.uploads.wanted import wanted
 
 MAX_LISTED = 200
 MAX_FIELDS = 16
@@ -89,7 +90,7 @@ async def forecast(
     request_max_body_size=None,
 )
 async def in_one(request: AnyRequest, services: Given) -> Response[UploadItem]:
-    """A form with the file in the field `file`; further fields before it as in tus metadata. It cannot be resumed."""
+    """A form with the file in the field `file`; further fields as in tus metadata. It cannot be resumed."""
     uploads = services.uploads
     length = request.headers.get("content-length", "")
     if not length.isascii() or not length.isdigit() or len(length) > 18:
@@ -152,23 +153,23 @@ class _Form:
 
     async def _file(self, segment: MultipartSegment, events: AsyncIterator[Any]) -> Upload:
         fields = {"filename": segment.filename or "", **self._fields}
-        wants: Wanted = wanted(fields)
         uploads = self._uploads
-        upload = await uploads.create(self._size_bytes, wants, self._request.user)
+        upload = await uploads.create(self._size_bytes, wanted(fields), self._request.user)
         try:
             async with uploads.held(upload) as (fresh, part, _lease):
                 await receive_into(uploads, fresh, part, _content(events))
                 size = part.confirmed_bytes
                 if size == 0:
                     raise Problem(400, "empty", "the file is empty (0 bytes)")
-                async for event in events:  # what follows the file must be a form's proper end
+                async for event in events:  # up to the form's proper end
                     if isinstance(event, MultipartSegment):
-                        await _small(event.name, events)
-                await uploads.db.change(lambda db: table.set_size(db, upload.id, size))
+                        fields[event.name] = await _small(event.name, events)
+                whole = replace(fresh, size_bytes=size, offset_bytes=size, wanted=wanted(fields))
+                await uploads.db.change(lambda db: table.set_whole(db, whole))
                 try:
-                    return await uploads.finish(fresh, part)
+                    return await uploads.finish(whole, part)
                 except OSError as error:
-                    raise uploads.disk_trouble(error, fresh, part) from error
+                    raise await uploads.disk_trouble(error, fresh, part) from error
         except BaseException:
             # Nobody can go on with it: the client does not know it.
             await uploads.drop(upload)

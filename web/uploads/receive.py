@@ -162,7 +162,7 @@ async def receive_into(
     except OSError as error:
         await asyncio.gather(*([writing] if writing is not None else []), return_exceptions=True)
         await uploads.run(part.roll_back)
-        raise uploads.disk_trouble(error, upload, part) from error
+        raise await uploads.disk_trouble(error, upload, part) from error
     except BaseException:
         await asyncio.shield(asyncio.gather(*([writing] if writing is not None else []), return_exceptions=True))
         raise

@@ -212,15 +212,19 @@ class Uploads:
         await self.run(part.remove)
         self._parts.pop(upload.id, None)
 
-    def disk_trouble(self, error: OSError, upload: Upload, part: PartFile) -> Problem:
+    async def disk_trouble(self, error: OSError, upload: Upload, part: PartFile) -> Problem:
         """The answer when the disk does not take what came; what was acknowledged is kept."""
         log.error("an upload cannot be written: %s", error, extra={"upload": upload.id})
         more: dict[str, Any] = {"offset_bytes": part.confirmed_bytes}
         if error.errno in NO_SPACE:
-            more |= {"need_bytes": upload.size_bytes - part.confirmed_bytes, "free_bytes": _free(self.config)}
+            more |= {"need_bytes": upload.size_bytes - part.confirmed_bytes, "free_bytes": await self.run(self._free)}
             detail = "the disk is full: what came so far is kept, go on when there is room"
             return Problem(507, "disk-full", detail, **more)
         return Problem(500, "disk-error", f"the disk refused to write: {error.strerror}", **more)
+
+    def _free(self) -> int:
+        found = os.statvfs(uploads_dir(self.config.data_dir))
+        return found.f_bavail * found.f_frsize
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -263,7 +267,7 @@ class Uploads:
             try:
                 return await self.finish(fresh, part)
             except OSError as error:
-                raise self.disk_trouble(error, fresh, part) from error
+                raise await self.disk_trouble(error, fresh, part) from error
 
     async def _jobs_of(self, sha256: str) -> dict[str, tuple[str, str]] | None:
         """State and options of the jobs of this content; None when nobody can tell."""
@@ -300,8 +304,3 @@ def _same(db: sqlite3.Connection, upload: Upload, sha256: str, jobs: dict[str, t
         if other.job not in jobs or jobs[other.job][0] not in ENDED_JOBS:
             return other.job
     return next((job for job, (state, wants) in jobs.items() if state not in ENDED_JOBS and wants == options), None)
-
-
-def _free(config: Config) -> int:
-    found = os.statvfs(uploads_dir(config.data_dir))
-    return found.f_bavail * found.f_frsize

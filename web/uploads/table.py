@@ -93,8 +93,12 @@ def confirm(db: sqlite3.Connection, ident: str, offset_bytes: int, now: float) -
     db.execute("UPDATE uploads SET offset_bytes = ?, touched_at = ? WHERE id = ?", (offset_bytes, now, ident))
 
 
-def set_size(db: sqlite3.Connection, ident: str, size_bytes: int) -> None:
-    db.execute("UPDATE uploads SET size_bytes = ? WHERE id = ?", (size_bytes, ident))
+def set_whole(db: sqlite3.Connection, upload: Upload) -> None:
+    """Size and wishes of one whose size was only a bound until its end came."""
+    db.execute(
+        "UPDATE uploads SET name = ?, size_bytes = ?, wanted = ? WHERE id = ?",
+        (upload.wanted.name, upload.size_bytes, msgspec.json.encode(upload.wanted).decode(), upload.id),
+    )
 
 
 def refuse(db: sqlite3.Connection, ident: str, error: str, now: float) -> None:

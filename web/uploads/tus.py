@@ -205,7 +205,7 @@ async def _append(
             try:
                 return await uploads.finish(fresh, part)
             except OSError as error:
-                raise uploads.disk_trouble(error, fresh, part) from error
+                raise await uploads.disk_trouble(error, fresh, part) from error
         return await uploads.find(fresh.id, request.user)
 
 

@@ -494,6 +494,7 @@ async def test_one_request_with_a_form(web: WebBox) -> None:
         ({"file": ("a.mp4", b"", "video/mp4")}, 400, "empty"),
         ({"file": ("a.mp4", b"not a video" * 1000, "video/mp4")}, 415, "not-a-video"),
         ({"clips": (None, "x"), "file": ("a.mp4", content(10), "video/mp4")}, 400, "bad-metadata"),
+        ({"file": ("a.mp4", content(10), "video/mp4"), "clips": (None, "0")}, 400, "bad-metadata"),
         ({"long": (None, "x" * 5000)}, 413, "field-too-long"),
     ],
     ids=str,
@@ -506,6 +507,15 @@ async def test_a_bad_form_is_refused_and_leaves_nothing(
     assert (answer.status_code, answer.json()["code"]) == (status, code), answer.text
     assert (await client.get("/api/uploads")).json() == {"uploads": []}
     assert not await asyncio.to_thread(lambda: [p for p in (web.config.data_dir / "uploads").rglob("*") if p.is_file()])
+
+
+async def test_fields_after_the_file_count_too(web: WebBox) -> None:
+    client = await web.bearer("operator")
+    files: dict[str, Any] = {"file": ("a.mp4", content(1000), "video/mp4"), "clips": (None, "4"), "filename": (None, "b.mp4")}
+    answer = await client.post("/api/uploads/file", files=files)
+    assert (answer.status_code, answer.json()["name"], answer.json()["size_bytes"]) == (201, "b.mp4", 1000)
+    created = [s.event for s in await facts(web) if isinstance(s.event, JobCreated)]
+    assert [c.options.clips for c in created] == [4]
 
 
 async def test_a_form_that_is_none_is_refused(web: WebBox) -> None:
