@@ -511,7 +511,11 @@ async def test_a_bad_form_is_refused_and_leaves_nothing(
 
 async def test_fields_after_the_file_count_too(web: WebBox) -> None:
     client = await web.bearer("operator")
-    files: dict[str, Any] = {"file": ("a.mp4", content(1000), "video/mp4"), "clips": (None, "4"), "filename": (None, "b.mp4")}
+    files: dict[str, Any] = {
+        "file": ("a.mp4", content(1000), "video/mp4"),
+        "clips": (None, "4"),
+        "filename": (None, "b.mp4"),
+    }
     answer = await client.post("/api/uploads/file", files=files)
     assert (answer.status_code, answer.json()["name"], answer.json()["size_bytes"]) == (201, "b.mp4", 1000)
     created = [s.event for s in await facts(web) if isinstance(s.event, JobCreated)]
