@@ -45,6 +45,7 @@ from bus.events import (
     WorkerOnline,
 )
 from bus.ids import new_id
+from bus.stored import Stored
 from bus.subjects import item_filter
 from stages.base import StageResult, Task
 from stages.folder import JobFolder
@@ -317,17 +318,18 @@ class Worker:
         running.cancel()
 
     async def _watch_cancels(self) -> None:
-        """Kill the running stage when its job is cancelled or deleted."""
         async with self._bus.live("evt.job.*.*") as feed:
             async for fact in feed:
-                if not isinstance(fact.event, JobCancelled | JobDeleted):
-                    continue
-                item = self._reporter.item
-                if item is None or item[0] != fact.event.job:
-                    continue
-                self._ended_seq = fact.seq
-                if self._running is not None and fact.seq > self._looked_seq:
-                    self._running.cancel()
+                self.hear(fact)
+
+    def hear(self, fact: Stored) -> None:
+        """Kill the running stage when its job was cancelled or deleted after the stage's claim."""
+        item = self._reporter.item
+        if not isinstance(fact.event, JobCancelled | JobDeleted) or item is None or item[0] != fact.event.job:
+            return
+        self._ended_seq = fact.seq
+        if self._running is not None and fact.seq > self._looked_seq:
+            self._running.cancel()
 
 
 async def _beat(delivery: Delivery) -> None:
