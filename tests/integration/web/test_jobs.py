@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from appliance.control.ledger import hold
+from appliance.control.ledger import hold, release
 from appliance.storage.settings import Admission
 from bus.events import FilesPinned, JobCancelled, JobCreated, JobDeleted, JobRetried, UserAction
 from bus.ids import new_id
@@ -108,6 +108,7 @@ async def test_a_closed_intake_and_a_full_disk_are_told_with_their_reasons(web: 
     closed = await operator.post("/api/jobs", json={"url": "https://example.org/a"})
     assert (closed.status_code, closed.json()["code"]) == (503, "intake-closed")
     assert "spring cleaning" in closed.json()["detail"]
+    await release(web.services.bus, "intake", "operator", by="ada")
     full = replace(config_for(nats), admission=Admission(reserve_bytes=10**18, max_percent=100.0))
     async with web_box(nats, full) as other:
         token = await other.bearer("operator")

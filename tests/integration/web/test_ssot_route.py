@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+from collections.abc import Awaitable, Callable
 
 import brotli
 import httpx
@@ -16,6 +17,7 @@ from appliance.ssot.cache import KEYS
 from bus.events import AlertRaised
 from bus.ids import new_id
 from bus.provision import provision
+from tests.feed_client import FeedClient
 from tests.integration.conftest import NatsBox
 from tests.integration.ssot.conftest import RedisBox, redis
 from tests.integration.web.conftest import WebBox, config_for, web_box
@@ -24,6 +26,16 @@ from web.ssot import VIEWER_SECTIONS, accepted
 
 __all__ = ["redis"]
 PATH = "/api/admin/ssot"
+
+
+def position(client: httpx.AsyncClient) -> Callable[[], Awaitable[tuple[str, int]]]:
+    """A feed client's snapshot."""
+
+    async def snapshot() -> tuple[str, int]:
+        told = (await client.get(PATH)).json()
+        return told["epoch"], told["seq"]
+
+    return snapshot
 
 
 async def test_the_document_and_its_headers(web: WebBox) -> None:
@@ -52,7 +64,15 @@ async def test_a_cache_answers_and_can_be_passed_by(nats: NatsBox, redis: RedisB
         assert (await admin.get(PATH)).headers["x-cache"] == "miss"
         assert (await admin.get(PATH)).headers["x-cache"] == "hit"
         assert (await admin.get(PATH, headers={"Cache-Control": "no-cache"})).headers["x-cache"] == "bypass"
-        await asyncio.to_thread(redis.kill)
+        bearer = f"Bearer {await web.token('admin', 'feed')}"
+        async with FeedClient(
+            f"ws://127.0.0.1:{web.port}/ws", ["admin"], position(admin), Authorization=bearer
+        ) as feed:
+            await feed.until(lambda state: state.bus == "up")
+            await asyncio.to_thread(redis.kill)
+            seq = await web.services.bus.publish(AlertRaised(alert="y", severity="info", message=""))
+            await feed.until(lambda state: state.applied == [seq])
+            assert feed.connections == 1, "the live feed needs no cache"
         answers = [(await admin.get(PATH)) for _ in range(10)]
         assert {answer.status_code for answer in answers} == {200}
         assert answers[-1].headers["x-cache"] == "bypass"
