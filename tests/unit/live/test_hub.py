@@ -94,6 +94,7 @@ def test_a_reader_that_comes_back_gets_what_it_missed_and_its_numbers_go_on() ->
     for seq in range(1, 6):
         box.fact(stored(seq, facts.created(f"j{seq}")))
     box.fact(stored(6, alert()))
+    box.fact(stored(7, UserAction(user="ada", action="x")))
     _, wire = enter(box, "jobs", "monitoring", at=("e1", 3))
     hello, *missed = wire.told()
     assert hello["rooms"] == {"jobs": 3, "monitoring": 0}
