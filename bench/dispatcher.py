@@ -7,8 +7,8 @@ A real nats-server, a real redis-server on a unix socket, a real database on dis
   its clock, so its own fsync is included) to: the rows committed, the cache invalidated, the first attempt of each
   action begun. The dispatcher counts these itself, always (`tel.dispatcher.box`); here the interval's counts are read.
   Beside it, from outside: from the call of publish to the invalidation that Redis shows to MONITOR.
-* ladder: rising rates for a few seconds each, facts in atomic batches of 16. A rate is sustained when all of it was
-  stored in time and 99 of 100 facts were written within a quarter of a second: of a queue that grows, more wait.
+* ladder: rising rates for a few seconds each, facts in atomic batches of 16 or some more. A rate is sustained when all
+  of it was stored in time and 99 of 100 facts written within a quarter of a second: of a queue that grows, more wait.
 * catching up: killed with SIGKILL; 20,000 facts are stored; started again. Facts a second until it is level, and
   whether every fact that was acknowledged in the whole run is in the database, once.
 """
@@ -42,13 +42,13 @@ from appliance.dispatcher.histogram import Durations, quantiles_ms
 from appliance.store.database import journal_mode
 from appliance.supervisor.programs import dispatcher_program
 from bench.ssot import servers
-from bench.traffic import Publisher, Sent, grouped, last_fact, lives, on
+from bench.traffic import Publisher, Sent, lanes, last_fact, lives, on
 from bus.connection import Bus
 
 QUIET_PER_S = 100
 LADDER_PER_S = (1000, 2000, 3000, 4000, 5000, 6000)
 STEP_S = 5.0
-BATCH_FACTS = 16
+LANES, BATCH_FACTS = 20, 16
 BACKLOG_FACTS = 20_000
 WAITING_S = 0.25
 P50_MS, P99_MS, SUSTAINED_PER_S = 5.0, 20.0, 3000
@@ -158,7 +158,7 @@ async def quiet(publisher: Publisher, samples: Samples, socket: str, seconds: fl
 
 async def ladder(publisher: Publisher, samples: Samples, rates: Sequence[int]) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
-    rng, commits = random.Random(3), grouped(lives(random.Random(4)), BATCH_FACTS)
+    rng, commits = random.Random(3), lanes(random.Random(4), LANES, BATCH_FACTS)
     before = samples.seen[-1]
     for rate in rates:
         acked, began = publisher.acked_facts, time.time()
@@ -186,7 +186,7 @@ async def catching_up(
 ) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
     process.kill()
     process.wait()
-    await publisher.burst(lives(random.Random(5)), 200, BACKLOG_FACTS)
+    await publisher.burst(lanes(random.Random(5), LANES, 200), BACKLOG_FACTS)
     again, began = start(config), time.time()
     first = await samples.until(lambda sample: sample.started_at.timestamp() >= began and sample.events > 0, 60.0)
     level = await samples.level(last_fact(publisher.sent))

@@ -34,9 +34,9 @@ import uvloop
 
 from appliance.cache.settings import Cache as CacheSettings
 from appliance.config import Config
-from bench.dispatcher import BATCH_FACTS, QUIET_PER_S, Samples, from_outside, monitored, spread, start, told
+from bench.dispatcher import BATCH_FACTS, LANES, QUIET_PER_S, Samples, from_outside, monitored, spread, start, told
 from bench.ssot import servers
-from bench.traffic import Publisher, Sent, grouped, last_fact, lives, on
+from bench.traffic import Publisher, Sent, lanes, last_fact, lives, on
 
 STEP_S, WITHIN_S = 3.0, 0.25
 OURS_PER_S = (1000, 2000, 3000, 4000, 5000)
@@ -62,7 +62,7 @@ async def ours(seconds: float) -> dict[str, Any]:
             try:
                 await samples.first()
                 publisher, rng = Publisher(on(bus)), random.Random(1)
-                commits = lives(random.Random(2))
+                commits, batches = lives(random.Random(2)), lanes(random.Random(4), LANES, BATCH_FACTS)
                 await publisher.paced(commits, QUIET_PER_S, 3.0, rng)
                 before, warm = await samples.level(last_fact(publisher.sent)), len(publisher.sent)
                 async with monitored(url.removeprefix("unix://")) as marks:
@@ -78,7 +78,6 @@ async def ours(seconds: float) -> dict[str, Any]:
 
                 async def step(rate: int) -> float | None:
                     earlier = samples.seen[-1]
-                    batches = grouped(commits, BATCH_FACTS)
                     await publisher.paced(batches, rate, STEP_S, rng)
                     level = await samples.level(last_fact(publisher.sent))
                     return level.invalidated.since(earlier.invalidated).quantile_s(0.99)
@@ -100,7 +99,7 @@ async def theirs(seconds: float) -> dict[str, Any]:
             await stack.up()
             client = Client(stack.port)
             publisher, rng = Publisher(client.store), random.Random(1)
-            commits = lives(random.Random(2))
+            commits, batches = lives(random.Random(2)), lanes(random.Random(4), LANES, BATCH_FACTS)
             await publisher.paced(commits, QUIET_PER_S, 3.0, rng)
             await idle(stack.waiting)
             warm = len(publisher.sent)
@@ -117,7 +116,7 @@ async def theirs(seconds: float) -> dict[str, Any]:
 
             async def step(rate: int) -> float | None:
                 earlier = len(publisher.sent)
-                await publisher.paced(grouped(commits, BATCH_FACTS), rate, STEP_S, rng)
+                await publisher.paced(batches, rate, STEP_S, rng)
                 await idle(stack.waiting)
                 now = await asyncio.to_thread(read_times, stack.folder)
                 waited = sorted(delays(publisher.sent[earlier:], now["invalidated"], now["stored"]))

@@ -103,6 +103,13 @@ def grouped(commits: Iterator[Commit], facts_each: int) -> Iterator[Commit]:
         yield group
 
 
+def lanes(rng: random.Random, number: int, facts_each: int) -> Iterator[Commit]:
+    """As from `number` machines, each with jobs of its own: commits of `facts_each` facts or some more."""
+    each = [grouped(lives(rng, max(1, UNDER_WAY // number)), facts_each) for _ in range(number)]
+    while True:
+        yield next(rng.choice(each))
+
+
 def count(commit: Sequence[Event | Command]) -> int:
     """How many facts it holds."""
     return sum(1 for message in commit if isinstance(message, Event))
@@ -114,6 +121,7 @@ class Publisher:
     def __init__(self, store: Store) -> None:
         self._store_one = store
         self.sent: list[Sent] = []
+        self._last: dict[str, asyncio.Task[None]] = {}
         self.acked_facts = 0
         self.refused_facts = 0
         """Of commits that were not acknowledged: they may be stored or not."""
@@ -133,20 +141,30 @@ class Publisher:
                 if (early_s := due - time.monotonic()) > 0:
                     await asyncio.sleep(early_s)
                 await slots.acquire()
-                tasks.create_task(self._store(commit, slots))
+                self._send(tasks, commit, slots)
 
-    async def burst(self, commits: Iterator[Commit], facts_each: int, total: int) -> None:
-        """At least `total` facts as fast as they go, in batches of `facts_each`."""
-        batches, slots = grouped(commits, facts_each), asyncio.Semaphore(8)
+    async def burst(self, batches: Iterator[Commit], total: int) -> None:
+        """At least `total` facts as fast as they go."""
+        slots = asyncio.Semaphore(8)
         left = total
         async with asyncio.TaskGroup() as tasks:
             while left > 0:
                 commit = next(batches)
                 left -= count(commit)
                 await slots.acquire()
-                tasks.create_task(self._store(commit, slots))
+                self._send(tasks, commit, slots)
 
-    async def _store(self, commit: Commit, slots: asyncio.Semaphore) -> None:
+    def _send(self, tasks: asyncio.TaskGroup, commit: Commit, slots: asyncio.Semaphore) -> None:
+        """Now, or when what was sent before of the same jobs is answered: as a stage waits for its start fact."""
+        jobs = {str(message.job) for message in commit}
+        before = {task for job in jobs if (task := self._last.get(job)) is not None and not task.done()}
+        task = tasks.create_task(self._store(commit, before, slots))
+        for job in jobs:
+            self._last[job] = task
+
+    async def _store(self, commit: Commit, before: set[asyncio.Task[None]], slots: asyncio.Semaphore) -> None:
+        if before:
+            await asyncio.wait(before)
         sent_s = time.time()
         try:
             first = await self._store_one(commit)

@@ -38,7 +38,11 @@ celery.conf.update(
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
-    broker_transport_options={"visibility_timeout": VISIBILITY_S},
+    broker_transport_options={
+        "visibility_timeout": VISIBILITY_S,
+        "unacked_restore_interval": 2,  # by default a dead worker's tasks are looked for every 100 seconds only
+        "unacked_restore_throttle": 1,
+    },
     task_serializer="json",
     accept_content=["json"],
 )
