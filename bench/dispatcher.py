@@ -46,8 +46,8 @@ from bench.traffic import Publisher, Sent, lanes, last_fact, lives, on
 from bus.connection import Bus
 
 QUIET_PER_S = 100
-LADDER_PER_S = (1000, 2000, 3000, 4000, 5000, 6000)
-STEP_S = 5.0
+LADDER_PER_S = (1000, 2000, 3000, 4000, 5000)
+STEP_S = 4.0
 LANES, BATCH_FACTS = 20, 16
 BACKLOG_FACTS = 20_000
 WAITING_S = 0.25

@@ -39,8 +39,8 @@ from bench.ssot import servers
 from bench.traffic import Publisher, Sent, lanes, last_fact, lives, on
 
 STEP_S, WITHIN_S = 3.0, 0.25
-OURS_PER_S = (1000, 2000, 3000, 4000, 5000)
-PEER_PER_S = (100, 200, 300, 400, 600, 800, 1200, 1600)
+OURS_PER_S = (2000, 3000, 4000)
+PEER_PER_S = (100, 200, 400, 600, 800, 1200)
 KILL_PER_S, KILL_S, KILL_AT_S, DOWN_S = 200, 6.0, 2.0, 1.0
 LOSSES = ("rows_lost", "never_invalidated", "jobs_not_ended", "jobs_ended_twice")
 QUIET_S = 1.5
