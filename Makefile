@@ -62,7 +62,7 @@ check: setup ## Lint, formatting, types and import direction
 chaos: setup ## Kill trials at length: make chaos [CHAOS_TRIALS=300]
 	CHAOS_TRIALS=$(CHAOS_TRIALS) $(BIN)/python -m pytest tests/faults -m faults --timeout 3600
 
-bench: setup $(if $(or $(filter peer,$(WHAT)),$(if $(WHAT),,all)),$(PEER)) ## Measure: make bench [WHAT="cut dispatcher peer"]
+bench: setup $(if $(or $(filter peer ssot live,$(WHAT)),$(if $(WHAT),,all)),$(PEER)) ## Measure: make bench [WHAT="cut dispatcher peer"]
 	$(BIN)/python -m bench $(WHAT)
 
 $(PEER): requirements-bench.lock | $(STAMP)

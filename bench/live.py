@@ -31,18 +31,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import psutil
 import uvloop
-from msgspec.structs import replace
 
-from appliance.accounts import tokens
-from appliance.accounts.database import open_accounts, path_of, transaction
-from appliance.cache.settings import Cache
-from appliance.config import Config
-from appliance.face import Web, WebSocket, read_web_file
-from appliance.store.database import open_writer
-from appliance.supervisor.programs import CONFIG_VARIABLE, config_to_child
 from bench.ssot import servers
+from bench.web_box import WebProcess, web_config
 from bus.connection import Bus
 from bus.events import Command, Event, JobCreated, JobDownloading, JobSource
 from bus.ids import new_id
@@ -55,49 +47,6 @@ P50_ONE_MS, P99_500_MS, MEMORY_500_MB = 1.0, 25.0, 40.0
 PEER_SHARE = 0.5
 SHARES = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
 Publish = Callable[[str], Awaitable[str | None]]
-
-
-class WebProcess:
-    """`python -m web` over the bus of `data_dir`."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.config = Config(
-            data_dir=data_dir,
-            cache=Cache(url="off"),
-            web=replace(Web(), port=0, access_log=False, max_connections=5000),
-            websocket=replace(WebSocket(), per_ip=5000, max_connections=5000),
-        )
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
-        self.token = ""
-
-    async def start(self) -> None:
-        self.token = await asyncio.to_thread(self._prepare)
-        env = {**os.environ, CONFIG_VARIABLE: config_to_child(self.config), "MALLOC_ARENA_MAX": "2"}
-        log = (self.config.data_dir / "web.log").open("wb")
-        self._process = subprocess.Popen([sys.executable, "-m", "web"], env=env, stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while (told := await asyncio.to_thread(read_web_file, self.config.data_dir)) is None:
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit((self.config.data_dir / "web.log").read_text()[-3000:])
-            await asyncio.sleep(0.05)
-        self.port = int(told.url.rsplit(":", 1)[1])
-
-    def _prepare(self) -> str:
-        (self.config.data_dir / "run").mkdir(exist_ok=True)
-        open_writer(self.config.data_dir / "appliance.db").close()
-        with closing(open_accounts(path_of(self.config.data_dir))) as db, transaction(db):
-            return tokens.create(db, name="bench", role="admin", by="bench", now=time.time())[1]
-
-    @property
-    def rss_mb(self) -> float:
-        assert self._process is not None
-        return float(psutil.Process(self._process.pid).memory_info().rss) / 1e6
-
-    def end(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
 
 
 class Dashboards:
@@ -201,7 +150,7 @@ async def ours(events: int) -> dict[str, Any]:
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         async with servers(Path(folder)) as (bus, _):
-            web = WebProcess(Path(folder))
+            web = WebProcess(web_config(Path(folder)))
             await web.start()
 
             async def publish(job: str) -> None:

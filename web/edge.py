@@ -1,6 +1,7 @@
 """The outermost layer: around every answer, also those for addresses that do not exist.
 
-Gives each request an id, refuses a foreign Host, sets the security headers, writes the access log. The log holds the
+Gives each request an id, refuses a foreign Host, sets the security headers, says how long the answer took
+(`Server-Timing: app`, milliseconds up to its first byte), writes the access log. The log holds the
 path without its query, never a header or body: no secret of a person can be in it.
 """
 
@@ -63,7 +64,11 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._finished(list(message["headers"]), ident)
+                took_ms = (time.perf_counter() - started) * 1e3
+                message["headers"] = [
+                    *self._finished(list(message["headers"]), ident),
+                    (b"server-timing", b"app;dur=%.2f" % took_ms),
+                ]
             elif message["type"] == "websocket.accept":
                 status = 101
             elif message["type"] == "websocket.close" and status == 0:

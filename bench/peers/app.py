@@ -17,7 +17,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
-from bench.peers import dashboards
+from bench.peers import dashboards, status
 from bench.peers.place import CHANNEL, Posted, Stored, Times, database, socket
 from bench.peers.tasks import celery, handle_event
 from bus.events import decode_event
@@ -71,6 +71,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 app = FastAPI(lifespan=lifespan)
 app.include_router(dashboards.router)
+app.include_router(status.router)
 
 
 @app.post("/commits", status_code=201)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -37,12 +37,13 @@ def free_port() -> int:
 class Stack:
     """redis-server (append-only file, synced each second: the recommended durability), uvicorn, and a Celery worker."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.port = free_port()
         self._processes: dict[Name, subprocess.Popen[bytes]] = {}
         path = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
         self._env = {**os.environ, "PYTHONPATH": path, FOLDER_VARIABLE: str(folder), PORT_VARIABLE: str(self.port)}
+        self._env |= env or {}
 
     def start(self, name: Name) -> None:
         """Start one of the processes; `ready` says when all are there. Blocking."""
@@ -74,19 +75,21 @@ class Stack:
         for name in tuple(self._processes):
             self.kill(name)
 
-    async def up(self) -> None:
-        """All three, answering."""
+    async def up(self, *, worker: bool = True) -> None:
+        """All three, or those without the worker, answering."""
         self.start("redis")
         await self._until(self._redis_answers)
         self.start("web")
         await self._until(self._web_answers)
-        self.start("worker")
-        await self._until(self._worker_waits)
+        if worker:
+            self.start("worker")
+            await self._until(self._worker_waits)
 
     async def redis(self, *words: str) -> bytes:
         """One command, the first line of its answer. Raises OSError."""
         reader, writer = await asyncio.open_unix_connection(self.folder / "r.sock")
-        writer.write(f"*{len(words)}\r\n".encode() + b"".join(f"${len(w)}\r\n{w}\r\n".encode() for w in words))
+        parts = [word.encode() for word in words]
+        writer.write(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%b\r\n" % (len(part), part) for part in parts))
         line = await reader.readline()
         writer.close()
         return line.strip()
