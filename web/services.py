@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
 from litestar.di import NamedDependency
 from msgspec.structs import replace
@@ -38,6 +38,8 @@ from web.uploads.room import Room
 from web.uploads.service import Uploads
 from web.uploads.sweep import Sweeper
 
+log = logging.getLogger(__name__)
+AGAIN_S = 1.0
 QUERY_TIMEOUT_S = 5.0
 BUS_PATIENCE_S = 5.0
 """How long a request waits for the event bus before it is answered with 503."""
@@ -139,14 +141,30 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
             trail=trail,
             metrics=metrics,
         )
-        for work in (gate.watch(), courier.run(), trail.run(), Sweeper(uploads, readers, bus).run()):
-            await stack.enter_async_context(_running(work))
+        sweeper = Sweeper(uploads, readers, bus)
+        for name, run in (
+            ("sessions", gate.watch),
+            ("outbox", courier.run),
+            ("audit trail", trail.run),
+            ("sweep of uploads", sweeper.run),
+        ):
+            await stack.enter_async_context(_running(name, run))
         yield services
 
 
 @asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
+async def _running(name: str, run: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
+    """Keep `run` running inside the block: a mistake in it is logged, and it begins again."""
+
+    async def again() -> None:
+        while True:
+            try:
+                await run()
+            except Exception:
+                log.exception("%s failed and begins again", name)
+            await asyncio.sleep(AGAIN_S)
+
+    task = asyncio.create_task(again(), name=name)
     try:
         yield
     finally:

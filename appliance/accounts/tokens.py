@@ -12,8 +12,6 @@ from appliance.errors import AccountRefused, AccountUnknown
 from bus.ids import new_id
 
 MAX_TOKENS = 1000
-USED_EVERY_S = 60.0
-"""How exact `used_at` is: a token in use is not written to the disk for each request."""
 
 
 class Token(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ from appliance.intake import Arrival, create_job
 from appliance.uploads import content_path, upload_source
 from bus.commit import Expect
 from bus.connection import Bus
-from bus.errors import BusError, Permanent, Retryable, Stale
+from bus.errors import Retryable, Stale
 from bus.events import FileUploaded
 from bus.subjects import event_subject
 from web.database import WebDatabase
@@ -64,27 +64,32 @@ class Courier:
         while True:
             self._wake.clear()
             try:
-                if await self._round() < BATCH:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(LOOK_S):
-                            await self._wake.wait()
+                waiting = await self._db.read(lambda db: table.to_tell(db, BATCH))
+                failed = [upload for upload in waiting if not await self._tell(upload)]
             except (Retryable, IntakeClosed) as error:
                 log.info("complete uploads wait: %s", error)
                 if isinstance(error, IntakeClosed):
                     await self._ledger.until_running("intake")
                 await asyncio.sleep(AGAIN_S)
-            except (Permanent, BusError, OSError):
-                log.exception("a complete upload could not be told; tried again")
-                await asyncio.sleep(LOOK_S)
+                continue
+            if len(waiting) < BATCH or failed:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._wake.wait()
 
-    async def _round(self) -> int:
-        waiting = await self._db.read(lambda db: table.to_tell(db, BATCH))
-        for upload in waiting:
+    async def _tell(self, upload: Upload) -> bool:
+        """False for one that cannot be told: the others must not wait for it. Raises `Retryable`, `IntakeClosed`."""
+        try:
             await self._deliver(upload)
             await self._db.change(partial(table.told, ident=upload.id))
-            delivered, self._delivered = self._delivered, asyncio.Event()
-            delivered.set()
-        return len(waiting)
+        except (Retryable, IntakeClosed):
+            raise
+        except Exception:
+            log.exception("a complete upload could not be told; tried again", extra={"upload": upload.id})
+            return False
+        delivered, self._delivered = self._delivered, asyncio.Event()
+        delivered.set()
+        return True
 
     async def _deliver(self, upload: Upload) -> None:
         """Raises `Retryable`, `IntakeClosed`."""

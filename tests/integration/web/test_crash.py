@@ -108,6 +108,29 @@ async def test_a_kill_between_commit_and_mark_tells_nothing_twice(web: WebBox, m
     assert len(await web.services.bus.read(0, "cmd.>")) == 1
 
 
+async def test_one_upload_that_cannot_be_told_does_not_hold_up_the_others(
+    web: WebBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await web.bearer("operator")
+    real, bad = web.services.courier._deliver, content(1000, 1)
+
+    async def deliver(upload: table.Upload) -> None:
+        if upload.sha256 == sha256(bad):
+            raise ValueError("cannot be told")
+        await real(upload)
+
+    monkeypatch.setattr(web.services.courier, "_deliver", deliver)
+    monkeypatch.setattr("web.uploads.tus.TOLD_S", 0.1)
+    monkeypatch.setattr("web.uploads.courier.LOOK_S", 0.05)
+    urls = []
+    for data in (bad, content(1000, 2)):
+        urls.append(await create(client, len(data)))
+        assert (await send(client, urls[-1], data, 0)).status_code == 204
+    assert await web.services.courier.told(urls[1].rsplit("/", 1)[-1], 30)
+    monkeypatch.setattr(web.services.courier, "_deliver", real)
+    assert await web.services.courier.told(urls[0].rsplit("/", 1)[-1], 30)
+
+
 async def test_a_kill_at_the_very_end_finishes_at_the_next_start(web: WebBox, monkeypatch: pytest.MonkeyPatch) -> None:
     """All bytes are confirmed, the row is not complete: the client, or the next start, ends it."""
     client = await web.bearer("operator")
