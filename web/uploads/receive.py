@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import AsyncIterator
 from functools import partial
 from hmac import compare_digest
@@ -49,7 +48,7 @@ def parse_checksum(header: str | None) -> Checksum | None:
         raise Problem(400, "bad-checksum", f"Upload-Checksum: {name!r} is not known; there are sha256 and sha1")
     try:
         digest = base64.b64decode(value.strip(), validate=True)
-    except binascii.Error:
+    except ValueError:
         digest = b""
     if len(digest) != {"sha1": 20, "sha256": 32}[algorithm]:
         raise Problem(400, "bad-checksum", f"Upload-Checksum holds no {name} in base64")

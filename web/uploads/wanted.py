@@ -8,7 +8,6 @@ options; `job` (`no`: none is made); `again` (`yes`: another job although there 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 
@@ -49,7 +48,7 @@ def parse_metadata(header: str) -> dict[str, str]:
             raise _bad("Upload-Metadata", "holds a key that is none or stands twice")
         try:
             found[key] = base64.b64decode(value.strip(), validate=True).decode("utf-8", "replace")
-        except binascii.Error:
+        except ValueError:
             raise _bad("Upload-Metadata", f"holds no base64 for {key}") from None
     return found
 

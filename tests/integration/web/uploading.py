@@ -49,6 +49,13 @@ async def send(client: httpx.AsyncClient, url: str, data: bytes, at: int, **head
     )
 
 
+async def send_raw(client: httpx.AsyncClient, url: str, at: int, name: str, value: bytes) -> httpx.Response:
+    """An empty PATCH with one header whose value need not be text."""
+    headers = {**TUS, "Content-Type": OFFSET_TYPE, "Upload-Offset": str(at)}
+    as_bytes = [(key.encode(), text.encode()) for key, text in headers.items()]
+    return await client.patch(url, content=b"", headers=[*as_bytes, (name.encode(), value)])
+
+
 async def offset(client: httpx.AsyncClient, url: str) -> int:
     answer = await client.head(url, headers=TUS)
     assert answer.status_code == 200, answer.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bus.events import JobOptions
@@ -75,6 +75,7 @@ def outcome(header: str | None = None, fields: dict[str, str] | None = None) -> 
         return problem
 
 
+@example("filename \xe9")
 @given(st.text(max_size=200))
 def test_any_header_is_read_or_refused(header: str) -> None:
     found = outcome(header)
