@@ -97,8 +97,9 @@ def learn(db: sqlite3.Connection) -> Ratios:
     rows = db.execute(
         "SELECT size_bytes, scratch_bytes, clip_bytes,"
         " (SELECT sum(duration_s) FROM clips WHERE clips.job = jobs.job AND state = 'ready') AS clip_s"
-        " FROM job_bytes JOIN jobs USING (job)"
-        " WHERE jobs.state = 'completed' AND size_bytes > 0 ORDER BY job DESC LIMIT ?",
+        # CROSS JOIN and +: the newest measured jobs by their key, not all completed ones sorted
+        " FROM job_bytes CROSS JOIN jobs USING (job)"
+        " WHERE +jobs.state = 'completed' AND size_bytes > 0 ORDER BY job_bytes.job DESC LIMIT ?",
         (LAST_JOBS,),
     ).fetchall()
     urls = db.execute(

@@ -42,6 +42,8 @@ def prepare(db: sqlite3.Connection) -> None:
 def weigh(data_dir: Path, job: str) -> JobBytes:
     """Measure the job's folders. Blocking."""
     folder = JobFolder.of(data_dir, job)
+    if not folder.root.exists() and not folder.output.exists():
+        return JobBytes()
     sources = sum(taken(path) for path in source_files(folder))
     return JobBytes(
         source_bytes=sources,

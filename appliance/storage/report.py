@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 
 from msgspec import Struct
@@ -21,8 +22,15 @@ from bus.events import JobOptions
 
 LARGEST = 20
 NEXT = 50
-JOBS = """SELECT jobs.job, name, state, pinned, ended_at, source_bytes, scratch_bytes, clip_bytes FROM jobs
-LEFT JOIN job_bytes USING (job) WHERE state <> 'deleted'"""
+_NAMES = "jobs.job, name, state, pinned, ended_at"
+_MEASURED = "FROM jobs JOIN job_bytes USING (job) WHERE state <> 'deleted' AND ended_at IS NOT NULL"
+SUMS = f"SELECT total(source_bytes), total(scratch_bytes), total(clip_bytes) {_MEASURED}"
+TOP = f"""SELECT {_NAMES}, source_bytes, scratch_bytes, clip_bytes {_MEASURED}
+ORDER BY source_bytes + scratch_bytes + clip_bytes DESC LIMIT ?"""
+UNMEASURED = f"""SELECT {_NAMES} FROM jobs LEFT JOIN job_bytes USING (job)
+WHERE state <> 'deleted' AND (ended_at IS NULL OR source_bytes IS NULL)"""  # noqa: S608
+MEDIAN = """SELECT size_bytes FROM jobs WHERE size_bytes > 0 ORDER BY size_bytes LIMIT 1
+OFFSET (SELECT count(*) / 2 FROM jobs WHERE size_bytes > 0)"""
 
 
 class JobUse(Struct, frozen=True, kw_only=True):
@@ -71,14 +79,7 @@ def report(config: Config) -> StorageReport:
     ratios, promised = Admission(config).known()
     found = survey(config)
     volume, kept = found.volume, found.marks
-    jobs, median = _jobs(config)
-    sums = JobBytes(
-        source_bytes=sum(job.bytes.source_bytes for job in jobs),
-        scratch_bytes=sum(job.bytes.scratch_bytes for job in jobs),
-        clip_bytes=sum(job.bytes.clip_bytes for job in jobs),
-    )
-    database = sum(taken(path) for path in data_dir.glob("*.db*"))
-    jobs.sort(key=lambda job: job.bytes.total_bytes, reverse=True)
+    sums, largest, median = _jobs(config)
     return StorageReport(
         path=str(data_dir),
         total_bytes=volume.total_bytes,
@@ -95,12 +96,12 @@ def report(config: Config) -> StorageReport:
             "uploads": taken(uploads_dir(data_dir), shared=False),
             "input": taken(data_dir / "input"),
             "models": taken(config.models_dir),
-            "database": database,
+            "database": sum(taken(path) for path in data_dir.glob("*.db*")),
             "bus": taken(data_dir / "nats"),
             "logs": taken(config.logs_dir),
             "ballast": taken(data_dir / "run" / "ballast"),
         },
-        largest=[job for job in jobs[:LARGEST] if job.bytes.total_bytes],
+        largest=largest,
         short_bytes=found.short_bytes,
         next=found.removals[:NEXT],
         next_bytes=sum(removal.size_bytes for removal in found.removals),
@@ -108,29 +109,38 @@ def report(config: Config) -> StorageReport:
     )
 
 
-def _jobs(config: Config) -> tuple[list[JobUse], int | None]:
-    """All jobs that have files, and the median size of their sources."""
+def _jobs(config: Config) -> tuple[JobBytes, list[JobUse], int | None]:
+    """What all jobs take, the largest of them, and the median size of their sources."""
     try:
         with closing(open_reader(config.data_dir / "appliance.db")) as db:
-            rows = db.execute(JOBS).fetchall()
-            sizes = db.execute("SELECT size_bytes FROM jobs WHERE size_bytes > 0 ORDER BY size_bytes").fetchall()
+            sums, top = db.execute(SUMS).fetchone(), db.execute(TOP, (LARGEST,)).fetchall()
+            others, median = db.execute(UNMEASURED).fetchall(), db.execute(MEDIAN).fetchone()
     except (StoreDamaged, sqlite3.OperationalError):
-        return [], None
-    median = sizes[len(sizes) // 2][0] if sizes else None
-    return [_use(config, row) for row in rows], median
+        return JobBytes(), [], None
+    weighed = [_use(row, weigh(config.data_dir, row["job"])) for row in others]
+    jobs = [*weighed, *(_use(row, _bytes(row[5:])) for row in top)]
+    jobs.sort(key=lambda job: job.bytes.total_bytes, reverse=True)
+    known = _bytes(sums)
+    everything = JobBytes(
+        source_bytes=known.source_bytes + sum(job.bytes.source_bytes for job in weighed),
+        scratch_bytes=known.scratch_bytes + sum(job.bytes.scratch_bytes for job in weighed),
+        clip_bytes=known.clip_bytes + sum(job.bytes.clip_bytes for job in weighed),
+    )
+    largest = [job for job in jobs[:LARGEST] if job.bytes.total_bytes]
+    return everything, largest, None if median is None else median[0]
 
 
-def _use(config: Config, row: sqlite3.Row) -> JobUse:
-    measured = row["ended_at"] is not None and row["source_bytes"] is not None
+def _bytes(columns: Sequence[float]) -> JobBytes:
+    source, scratch, clips = (int(column) for column in columns)
+    return JobBytes(source_bytes=source, scratch_bytes=scratch, clip_bytes=clips)
+
+
+def _use(row: sqlite3.Row, found: JobBytes) -> JobUse:
     return JobUse(
         job=row["job"],
         name=row["name"],
         state=row["state"],
         pinned=bool(row["pinned"]),
         ended_at=row["ended_at"],
-        bytes=JobBytes(
-            source_bytes=row["source_bytes"], scratch_bytes=row["scratch_bytes"], clip_bytes=row["clip_bytes"]
-        )
-        if measured
-        else weigh(config.data_dir, row["job"]),
+        bytes=found,
     )

@@ -54,13 +54,13 @@ def survey(config: Config, now: datetime | None = None) -> Survey:
             lost = orphans.find(db, config.data_dir, config.retention.orphans_after_s, at.timestamp())
     except (StoreDamaged, sqlite3.OperationalError):
         rows, lost = [], []
-    jobs = [_ended(config.data_dir, row) for row in rows]
+    jobs = [_ended(config.data_dir, row, short=short > 0) for row in rows]
     short_of_jobs = max(0, short - sum(orphan.size_bytes for orphan in lost))
     removals = [*lost, *plan(jobs, config.retention, at, short_of_jobs)]
     return Survey(volume=volume, marks=kept, promised=promised, short_bytes=short, removals=removals)
 
 
-def _ended(data_dir: Path, row: sqlite3.Row) -> EndedJob:
+def _ended(data_dir: Path, row: sqlite3.Row, *, short: bool) -> EndedJob:
     if row["source_bytes"] is None:
         found = weigh(data_dir, row["job"])
     else:
@@ -69,7 +69,9 @@ def _ended(data_dir: Path, row: sqlite3.Row) -> EndedJob:
         )
     original = Path(row["location"])
     has_original = (
-        row["kind"] == "file"
+        short  # else nobody asks, and there may be a hundred thousand
+        and row["kind"] == "file"
+        and found.source_bytes > 0
         and row["size_bytes"] is not None
         and not original.is_relative_to(data_dir.absolute() / "jobs")
         and file_bytes(original) == row["size_bytes"]

@@ -30,6 +30,8 @@ AT_ONCE = 200
 """Removals said in one sweep; what is left follows at once."""
 AGAIN_S = 60.0
 """Least seconds between two sweeps because space is short: the first must have had its effect."""
+EXHAUSTED_S = 600.0
+"""The same when there was not enough to remove: only time or a person changes that."""
 BEHIND_S = 0.2
 ROWS_WAIT_S = 30.0
 UNAVAILABLE_S = 5.0
@@ -62,7 +64,7 @@ class Sweeper:
             why, self._why = self._why, "clock"
             if settings.enabled or why == "person":
                 await self._sweep_patiently()
-                self._not_before = _now() + AGAIN_S
+                self._not_before = _now() + (EXHAUSTED_S if self.exhausted else AGAIN_S)
             self.swept.set()
 
     async def asked(self, event: AnyEvent) -> None:

@@ -26,7 +26,7 @@ from tests.faults.harness import RealBox, check_invariants, facts_of, wait_for_e
 from tests.integration.storage.smalldisk import MB, Filler, small_disk
 from tests.media.maker import Spec, make
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 SETTINGS = """
 admission: {reserve_bytes: 50000000, floor_bytes: 45000000, full_bytes: 34000000, ballast_bytes: 32000000,
             resume_margin: 1.2, max_percent: 100, check_s: 0.5}
