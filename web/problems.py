@@ -55,8 +55,10 @@ _KNOWN: tuple[tuple[type[Exception], int, str], ...] = (
     (sqlite3.OperationalError, 503, "database-unavailable"),
     (RecursionError, 400, "too-deep"),
     (UnicodeDecodeError, 400, "not-text"),
+    (OverflowError, 400, "number-too-large"),
 )
 _SAID = {
+    "number-too-large": "a number is too large",
     "database-unavailable": "the box cannot write to its database at the moment: is the disk full?",
     "too-deep": "the JSON is nested too deeply",
     "not-text": "the body is not UTF-8 text",

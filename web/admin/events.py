@@ -16,11 +16,17 @@ from web.services import Given
 
 AUDIT = "user:action"
 
+MAX_SEQ = 2**53
+"""Past what any stream reaches, and the largest number that every client can write."""
 After = Annotated[
     int | None,
-    QueryParameter(description="Only events after this one, oldest first. Without: the last ones, newest first.", ge=0),
+    QueryParameter(
+        description="Only events after this one, oldest first. Without: the last ones, newest first.", ge=0, le=MAX_SEQ
+    ),
 ]
-Before = Annotated[int | None, QueryParameter(description="Only events before this one, newest first.", ge=0)]
+Before = Annotated[
+    int | None, QueryParameter(description="Only events before this one, newest first.", ge=0, le=MAX_SEQ)
+]
 Limit = Annotated[int, QueryParameter(description="Most events to answer with.", ge=1, le=500)]
 
 

@@ -184,7 +184,7 @@ async def _pin(request: AnyRequest, services: Services, job: str, *, pinned: boo
 async def timeline(
     services: Given,
     job: JobId,
-    after: Annotated[int, QueryParameter(description="Only events after this one.", ge=0)] = 0,
+    after: Annotated[int, QueryParameter(description="Only events after this one.", ge=0, le=2**53)] = 0,
     limit: Annotated[int, QueryParameter(description="Most events to answer with.", ge=1, le=500)] = 500,
 ) -> Timeline:
     """From the audit trail: the job's facts and its clips', in order."""

@@ -120,3 +120,17 @@ async def test_a_body_past_the_limit_is_refused(web: WebBox) -> None:
 
     chunked = await nobody.post("/api/login", content=endless(), headers={"Content-Type": "application/json"})
     assert chunked.status_code == 413
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/jobs/01zzzzzzzzzzzzzzzzzzzzzzzz/events?after=82336834949414240256",
+        "/api/clips/01zzzzzzzzzzzzzzzzzzzzzzzz/82336834949414240256/video",
+        "/api/admin/events?after=99999999999999999999",
+        "/api/storage/forecast?size_bytes=99999999999999999999999",
+    ],
+)
+async def test_a_number_past_all_bounds_is_a_bad_request_or_nothing(web: WebBox, path: str) -> None:
+    admin = await web.client("admin")
+    assert (await admin.get(path)).status_code in (400, 404)
