@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import type { Signal } from "@preact/signals";
-import { Problem } from "./api.ts";
+import { get, Problem } from "./api.ts";
 import { Feed, type Connection, type FeedWorld } from "./socket.ts";
 import type { EventFrame, Frame } from "./model.ts";
 
@@ -131,6 +131,8 @@ export class Live {
   private connected(state: Connection): void {
     const before = connection.value;
     connection.value = state;
+    // The login is over, or may no longer see this: the next answer leads to the login page.
+    if (state === "refused") get("/api/me").catch(() => {});
     // What has no sequence (progress, figures of the box) is read again after an absence.
     if (state === "live" && before !== "connecting") void this.refresh();
     if (state === "live" && before === "connecting" && heardAt.value) void this.refresh();

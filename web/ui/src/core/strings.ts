@@ -230,7 +230,7 @@ export const t = {
     clips: (ready: number, planned: number | null) =>
       planned == null ? plural(ready, "clip") : `${count(ready)} of ${plural(planned, "clip")}`,
     clipsFailed: (n: number) => `${count(n)} failed`,
-    eta: (seconds: number) => `about ${duration(seconds)} left`,
+    eta: (seconds: number) => `this step about ${duration(seconds)} more`,
     stepDone: (stage: string) => `${stage}: done`,
     stepNow: (stage: string, done: string) => `${stage}: ${done}`,
     stepTodo: (stage: string) => `${stage}: waits`,
