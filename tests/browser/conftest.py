@@ -67,7 +67,7 @@ class Visit:
     def open(self, path: str = "/") -> Page:
         page = self.context.new_page()
         page.set_default_timeout(30_000)
-        page.goto(self.url + path)
+        page.goto(self.url + path, wait_until="commit")  # the page may lead to the login before it is loaded
         return page
 
     def log_in(self, user: str = ADMIN, path: str = "/") -> Page:

@@ -42,14 +42,24 @@ export async function enter(): Promise<Me | null> {
   }
 }
 
-export function toLogin(): void {
+let leaving = false;
+
+function toLogin(): void {
+  if (leaving) return;
+  leaving = true;
   localStorage.removeItem(SEEN);
   const here = location.pathname + location.hash;
   location.replace(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
 }
 
 async function logout(): Promise<void> {
-  await post("/api/logout");
+  leaving = true; // the feed, which ends with the session, must not lead elsewhere
+  try {
+    await post("/api/logout");
+  } catch (error) {
+    leaving = false;
+    throw error;
+  }
   localStorage.removeItem(SEEN);
   location.replace("/login");
 }
