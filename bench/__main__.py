@@ -12,6 +12,7 @@ BENCHES: dict[str, tuple[str, ...]] = {
     "peer": ("peer",),
     "ssot": ("ssot", "http_cache", "first_load"),
     "live": ("live",),
+    "upload": ("upload",),
     "idle": ("idle",),
     "cut": ("cut",),
     "pipeline": ("pipeline",),

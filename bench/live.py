@@ -10,7 +10,8 @@ that starts, twenty a second.
   each event. Web's memory before and with 500.
 * stalled: 50 dashboards, and one that reads nothing.
 * peer (needs the `bench` extra): FastAPI, Redis pub/sub and a WebSocket loop that encodes for each dashboard
-  (`bench/peers`), 25 dashboards. A job is made over HTTP, and one is started; until the last dashboard has it.
+  (`bench/peers`), 25 dashboards. A job is made over HTTP, and one is started; until the last dashboard has it. Ours
+  runs its dispatcher meanwhile, the peer its Celery worker.
 """
 
 from __future__ import annotations
@@ -33,16 +34,19 @@ from typing import Any
 import msgspec
 import uvloop
 
+from bench.dispatcher import Samples, start
 from bench.ssot import servers
 from bench.web_box import WebProcess, web_config
 from bus.connection import Bus
-from bus.events import Command, Event, JobCreated, JobDownloading, JobSource
+from bus.events import Command, Event, JobCancelled, JobCreated, JobDownloading, JobSource
 from bus.ids import new_id
 from bus.stored import Stored
 
 COUNTS = (1, 50, 200, 500)
 PEER_COUNT = 25
 PER_S = 20.0
+LATE_S = 15.0
+"""Frames that have not come so long after the last publish are missing."""
 P50_ONE_MS, P99_500_MS, MEMORY_500_MB = 1.0, 25.0, 40.0
 PEER_SHARE = 0.5
 SHARES = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
@@ -107,23 +111,35 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
     return {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * q))] * 1e3, 3) for name, q in SHARES.items()}
 
 
-async def run(publish: Publish, events: int, kind: str, shown: Dashboards, count: int) -> dict[str, Any]:
-    """Publishes at a steady pace; of all dashboards, and of the last one of each event."""
+async def run(
+    publish: Publish, events: int, kind: str, shown: Dashboards, count: int, during: asyncio.Future[Any] | None = None
+) -> dict[str, Any]:
+    """Publishes at a steady pace; of all dashboards, and of the last one of each event.
+
+    `during`: go on until it is done instead of for `events`.
+    """
     await shown.arrived()
     began: dict[str, int] = {}
-    for _ in range(events):
+    while not during.done() if during is not None else len(began) < events:
         due = time.monotonic() + 1 / PER_S
         job = new_id()
         began_ns = time.monotonic_ns()
         told = await publish(job)
         began[f"{kind} {told or job}"] = began_ns
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-    await asyncio.sleep(0.5)
-    arrived = await shown.arrived()
-    missing = sum(count - len(arrived.get(key, [])) for key in began)
-    each = [(at - began[key]) / 1e9 for key, times in arrived.items() if key in began for at in times]
-    last = [(max(times) - began[key]) / 1e9 for key, times in arrived.items() if key in began]
-    return {"all": spread(each), "last": spread(last), "missing": missing, "lost": shown.lost}
+    arrived: dict[str, list[int]] = {}
+    deadline = time.monotonic() + LATE_S
+    while True:
+        for key, times in (await shown.arrived()).items():
+            if key in began:
+                arrived.setdefault(key, []).extend(times)
+        missing = len(began) * count - sum(len(times) for times in arrived.values())
+        if not missing or shown.lost or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.1)
+    each = [(at - began[key]) / 1e9 for key, times in arrived.items() for at in times]
+    last = [(max(times) - began[key]) / 1e9 for key, times in arrived.items()]
+    return {"all": spread(each), "last": spread(last), "missing": missing, "lost": shown.lost, "events": len(began)}
 
 
 async def on_bus(bus: Bus, watcher: Bus, events: int) -> dict[str, Any]:
@@ -169,13 +185,42 @@ async def ours(events: int) -> dict[str, Any]:
                     with stalled(web):
                         after = await run(publish, events, "job:downloading", shown, 50)
                     report["stalled"] = {"without": before["all"], "with": after["all"], "lost": after["lost"]}
-                async with dashboards(web.port, PEER_COUNT, "/ws?rooms=admin", web.token) as shown:
-                    report["job_started"] = await run(publish, events, "job:downloading", shown, PEER_COUNT)
-                    async with Posting(web.port, web.token) as post:
-                        report["job_made"] = await run(post, events, "job:created", shown, PEER_COUNT)
+                dispatcher = start(web.config)
+                try:
+                    await beside_dispatcher(web, bus, events, report)
+                finally:
+                    dispatcher.kill()
+                    dispatcher.wait()
             finally:
                 web.end()
     return report
+
+
+async def beside_dispatcher(web: WebProcess, bus: Bus, events: int, report: dict[str, Any]) -> None:
+    """What is compared with the peer: like its worker, the dispatcher takes in every fact meanwhile."""
+
+    async def publish(job: str) -> None:
+        await bus.publish(started(job))
+
+    async with Samples(bus) as samples:
+        await samples.level((await bus.stream_state()).last_seq)
+    async with dashboards(web.port, PEER_COUNT, "/ws?rooms=admin", web.token) as shown:
+        report["job_started"] = await run(publish, events, "job:downloading", shown, PEER_COUNT)
+        async with Posting(web.port, web.token) as post:
+
+            async def made(number: str) -> str:
+                job = await post(number)
+                ending.append(asyncio.create_task(end(job)))
+                return job
+
+            async def end(job: str) -> None:
+                # Jobs that stay open would soon be promised more room than the disk has.
+                await asyncio.sleep(1 / PER_S / 2)
+                await bus.publish(JobCancelled(job=job, by="bench"))
+
+            ending: list[asyncio.Task[None]] = []
+            report["job_made"] = await run(made, events, "job:created", shown, PEER_COUNT)
+            await asyncio.gather(*ending)
 
 
 def stalled(web: WebProcess) -> closing[socket.socket]:

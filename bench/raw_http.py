@@ -46,9 +46,21 @@ class Kept:
             more += f"Content-Length: {len(body)}\r\n"
         return f"{method} {path} HTTP/1.1\r\n{self._head}{more}\r\n".encode() + body
 
+    def head(self, method: str, path: str, length: int, media_type: str, headers: Mapping[str, str]) -> bytes:
+        """The head of a request whose body of `length` bytes the caller sends; then comes `answer`."""
+        more = {"Content-Type": media_type, "Content-Length": str(length), **headers}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in more.items())
+        return f"{method} {path} HTTP/1.1\r\n{self._head}{lines}\r\n".encode()
+
     def send(self, request: bytes) -> Answer:
         began = time.perf_counter()
         self.socket.sendall(request)
+        return self.answer(began)
+
+    def answer(self, began: float | None = None) -> Answer:
+        """The next answer. `began`: since when it is waited for, by `time.perf_counter`; None: since now."""
+        if began is None:
+            began = time.perf_counter()
         size, end, need = 0, -1, BUFFER_BYTES
         while size < need:
             got = self.socket.recv_into(self._buffer[size:])
@@ -67,7 +79,9 @@ class Kept:
 
 
 def length_of(head: bytes) -> int:
-    """Content-Length of a head. Raises ValueError for an answer without one."""
+    """Content-Length of a head, 0 for 204. Raises ValueError for an answer without one."""
+    if head.startswith(b"HTTP/1.1 204"):
+        return 0
     _, found, rest = head.lower().partition(b"\r\ncontent-length:")
     if not found:
         raise ValueError(f"an answer without Content-Length: {head[:200]!r}")
