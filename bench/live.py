@@ -1,4 +1,4 @@
-"""The live feed: `python -m bench.live [--events 200] [--json]`. Times are from the call of publish, fsync included, to
+"""The live feed: `python -m bench.live [--events 150] [--json]`. Times are from the call of publish, fsync included, to
 the bytes at a dashboard's socket.
 
 A real nats-server, a database, and `python -m web` as its own process. Dashboards are raw sockets in a process of their
@@ -11,7 +11,8 @@ that starts, twenty a second.
 * stalled: 50 dashboards, and one that reads nothing.
 * peer (needs the `bench` extra): FastAPI, Redis pub/sub and a WebSocket loop that encodes for each dashboard
   (`bench/peers`), 25 dashboards. A job is made over HTTP, and one is started; until the last dashboard has it. Ours
-  runs its dispatcher meanwhile, the peer its Celery worker.
+  runs its dispatcher meanwhile, the peer its Celery worker. `job_started_unstored`, for comparison: the peer's worker
+  tells the dashboards by PUBLISH from inside its task, and nothing is stored; ours and the others are, with fsync.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from bench.dispatcher import Samples, start
 from bench.ssot import servers
 from bench.web_box import WebProcess, web_config
 from bus.connection import Bus
-from bus.events import Command, Event, JobCancelled, JobCreated, JobDownloading, JobSource
+from bus.events import Command, Event, JobCancelled, JobCreated, JobDownloading, JobSource, encode
 from bus.ids import new_id
 from bus.stored import Stored
 
@@ -112,11 +113,18 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 
 async def run(
-    publish: Publish, events: int, kind: str, shown: Dashboards, count: int, during: asyncio.Future[Any] | None = None
+    publish: Publish,
+    events: int,
+    kind: str,
+    shown: Dashboards,
+    count: int,
+    during: asyncio.Future[Any] | None = None,
+    begins: Callable[[], dict[str, int]] | None = None,
 ) -> dict[str, Any]:
     """Publishes at a steady pace; of all dashboards, and of the last one of each event.
 
-    `during`: go on until it is done instead of for `events`.
+    `during`: go on until it is done instead of for `events`. `begins`: when each job's event began, in monotonic
+    nanoseconds, told at the end by somebody else; otherwise it is the call of `publish`.
     """
     await shown.arrived()
     began: dict[str, int] = {}
@@ -137,6 +145,8 @@ async def run(
         if not missing or shown.lost or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.1)
+    if begins is not None:
+        began = {f"{kind} {job}": at for job, at in begins().items()}
     each = [(at - began[key]) / 1e9 for key, times in arrived.items() for at in times]
     last = [(max(times) - began[key]) / 1e9 for key, times in arrived.items()]
     return {"all": spread(each), "last": spread(last), "missing": missing, "lost": shown.lost, "events": len(began)}
@@ -264,11 +274,16 @@ class Posting:
 
 
 async def peer(events: int) -> dict[str, Any]:
+    from celery import Celery
+
+    from bench.peers.place import read_times
     from bench.peers.stack import Client, Stack
 
     report: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         stack = Stack(Path(folder))
+        queue = Celery(broker=f"redis+socket://{folder}/r.sock?virtual_host=1")
+        queue.conf.task_default_queue = "events"
         client = Client(stack.port)
         try:
             await stack.up()
@@ -285,6 +300,18 @@ async def peer(events: int) -> dict[str, Any]:
                         await client.store(messages)
 
                     report[name] = await run(publish, events, kind, shown, PEER_COUNT)
+
+                async def hand_out(job: str) -> None:
+                    await asyncio.to_thread(queue.send_task, "jobs.start", (job, encode(started(job)).decode()))
+
+                def begins() -> dict[str, int]:
+                    now_ns, now_s = time.monotonic_ns(), time.time()
+                    told = read_times(stack.folder)["began"]
+                    return {job: now_ns - int((now_s - times[0]) * 1e9) for job, times in told.items()}
+
+                report["job_started_unstored"] = await run(
+                    hand_out, events, "job:downloading", shown, PEER_COUNT, begins=begins
+                )
         finally:
             client.close()
             stack.end()
@@ -317,12 +344,13 @@ def judged(report: dict[str, Any]) -> dict[str, bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--events", type=int, default=150)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
     report: dict[str, Any] = {"load_before": os.getloadavg()[0], "ours": uvloop.run(ours(arguments.events))}
     if importlib.util.find_spec("fastapi") and importlib.util.find_spec("celery"):
         report["peer"] = uvloop.run(peer(arguments.events))
+    report["load_after"] = os.getloadavg()[0]
     report["judged"] = judged(report)
     print(json.dumps(report, indent=None if arguments.json else 2, ensure_ascii=False))
     return 0 if all(report["judged"].values()) else 1

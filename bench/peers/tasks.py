@@ -18,7 +18,7 @@ from celery.signals import worker_process_init
 
 from appliance.dispatcher.table import TABLE
 from appliance.store.database import open_reader
-from bench.peers.place import FOLDER_VARIABLE, KEY, Posted, Times, database, socket
+from bench.peers.place import CHANNEL, FOLDER_VARIABLE, KEY, Posted, Times, database, socket
 from bus.events import JobCompleted, JobFailed, encode
 from stages.folder import JobFolder
 
@@ -97,6 +97,14 @@ def handle_event(ident: str, kind: str, job: str | None) -> None:
             hands.redis.hset(LETTERS, ident, job)
         elif action == "sweep_parts" and job is not None:
             JobFolder.of(database().parent, job).sweep()
+
+
+@celery.task(name="jobs.start")  # type: ignore[untyped-decorator,unused-ignore]
+def start_job(job: str, event: str) -> None:
+    """A worker begins on a job and tells the dashboards at once; nothing is stored before they know."""
+    hands = _hands[0]
+    hands.times.note("began", job)
+    hands.redis.publish(CHANNEL, event)
 
 
 def _complete(hands: Hands, job: str) -> None:
