@@ -1,4 +1,4 @@
-"""The live feed: `python -m bench.live [--events 150] [--json]`. Times are from the call of publish, fsync included, to
+"""The live feed: `python -m bench.live [--events 120] [--json]`. Times are from the call of publish, fsync included, to
 the bytes at a dashboard's socket.
 
 A real nats-server, a database, and `python -m web` as its own process. Dashboards are raw sockets in a process of their
@@ -6,7 +6,7 @@ own (`bench.readers`), which reads the clock when bytes arrive; the publisher is
 that starts, twenty a second.
 
 * bus: the same publishes, at a plain subscription of this machine: what no feed can be faster than.
-* feed: 1, 50, 200 and 500 dashboards in the room `admin`; of every event and dashboard, and of the last dashboard of
+* feed: 1, 200 and 500 dashboards in the room `admin`; of every event and dashboard, and of the last dashboard of
   each event. Web's memory before and with 500.
 * stalled: 50 dashboards, and one that reads nothing.
 * peer (needs the `bench` extra): FastAPI, Redis pub/sub and a WebSocket loop that encodes for each dashboard
@@ -43,7 +43,7 @@ from bus.events import Command, Event, JobCancelled, JobCreated, JobDownloading,
 from bus.ids import new_id
 from bus.stored import Stored
 
-COUNTS = (1, 50, 200, 500)
+COUNTS = (1, 200, 500)
 PEER_COUNT = 25
 PER_S = 20.0
 LATE_S = 15.0
@@ -344,7 +344,7 @@ def judged(report: dict[str, Any]) -> dict[str, bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=150)
+    parser.add_argument("--events", type=int, default=120)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
     report: dict[str, Any] = {"load_before": os.getloadavg()[0], "ours": uvloop.run(ours(arguments.events))}
