@@ -164,6 +164,7 @@ test("a reset asks the page for a snapshot, and the feed goes on from it", () =>
   world.socket.hear(hello(90, 3));
   world.socket.hear({ kind: "reset", epoch: "e2", seq: 90, reason: "epoch" });
   assert.deepEqual(resets, ["epoch"]);
+  assert.deepEqual([feed.isOf("e1"), feed.isOf("e2")], [false, true], "a snapshot of the old stream must wait");
   feed.rebase("e2", 88);
   assert.deepEqual(world.socket.said.at(-1), { kind: "resume", epoch: "e2", seq: 88 });
   world.socket.hear(hello(91, 2, "e2"));

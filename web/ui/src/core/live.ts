@@ -61,6 +61,7 @@ export class Live {
   private again = false;
   /** The feed has no position yet, or lost it: the next snapshot's is where it goes on. */
   private lost = true;
+  private wasLive = false;
   private failures = 0;
   private timer: ReturnType<typeof setTimeout> | null = null;
 
@@ -113,29 +114,37 @@ export class Live {
     this.timer = null;
     try {
       const position = await this.options.snapshot();
-      if (position && this.lost) this.feed.rebase(position.epoch, position.seq);
-      this.lost = false;
       readAt.value = Date.now();
       failing.value = false;
+      if (position && this.lost && !this.feed.isOf(position.epoch)) {
+        this.later(); // the box has not yet made its database and its stream agree
+        return;
+      }
+      if (position && this.lost) this.feed.rebase(position.epoch, position.seq);
+      this.lost = false;
       this.failures = 0;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       failing.value = true;
       if (error.status === 401) return;
-      const wait = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)]!;
-      this.failures += 1;
-      this.timer = setTimeout(() => void this.refresh(), wait);
+      this.later();
     }
   }
 
+  private later(): void {
+    const wait = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)]!;
+    this.failures += 1;
+    this.timer = setTimeout(() => void this.refresh(), wait);
+  }
+
   private connected(state: Connection): void {
-    const before = connection.value;
     connection.value = state;
     // The login is over, or may no longer see this: the next answer leads to the login page.
     if (state === "refused") get("/api/me").catch(() => {});
+    if (state !== "live") return;
     // What has no sequence (progress, figures of the box) is read again after an absence.
-    if (state === "live" && before !== "connecting") void this.refresh();
-    if (state === "live" && before === "connecting" && heardAt.value) void this.refresh();
+    if (this.wasLive) void this.refresh();
+    this.wasLive = true;
   }
 
   private busIs(state: "up" | "down"): void {

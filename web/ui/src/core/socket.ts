@@ -110,6 +110,11 @@ export class Feed {
     this.drop();
   }
 
+  /** Whether positions of `epoch` mean something to the feed: it is of that stream, or of none yet. */
+  isOf(epoch: string): boolean {
+    return this.epoch == null || this.epoch === epoch;
+  }
+
   /** The page's snapshot includes everything up to `seq` of `epoch`: what comes after it is asked for if need be. */
   rebase(epoch: string, seq: number): void {
     const behind = this.epoch !== epoch || this.seq == null || seq < this.seq;
