@@ -28,7 +28,7 @@ from bus.events import STAGES
 log = logging.getLogger(__name__)
 HOLDER = "storage"
 PROMISED_EVERY_S = 15.0
-"""What open jobs will still need is counted anew this often: it walks their folders."""
+"""What open jobs will still need is counted anew this often, and when the level changes: it walks their folders."""
 AGAIN_S = 1.0
 TARGETS: tuple[Target, ...] = ("intake", *STAGES)
 
@@ -67,8 +67,8 @@ class Guard:
 
     async def _look(self) -> None:
         volume, kept, ballast = await asyncio.to_thread(self._measure)
-        await self._count_promised()
         level = level_after(self._level, volume.free_bytes, kept)
+        await self._count_promised(at_once=level != self._level)
         if level != self._level:
             log.warning("storage is %s", level, extra={"before": self._level, "free_bytes": volume.free_bytes})
             self._level = level
@@ -106,9 +106,9 @@ class Guard:
             volume, held = measure(self._config.data_dir), self._ballast.bytes
         return volume, kept, held
 
-    async def _count_promised(self) -> None:
+    async def _count_promised(self, *, at_once: bool) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._promised_at < PROMISED_EVERY_S:
+        if now - self._promised_at < PROMISED_EVERY_S and not at_once:
             return
         try:
             self._promised = (await asyncio.to_thread(self._admission.known))[1]
