@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from tests.browser.box import ADMIN, PASSWORD, VIEWER, BrowserBox
+from tests.ports import free_port
 from web import pages
 
 CHROMIUM = next(
@@ -96,10 +96,8 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def box(tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[BrowserBox]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = int(probe.getsockname()[1])
     SHOTS.mkdir(exist_ok=True)
-    box = BrowserBox(tmp_path_factory.mktemp("browser"), port)
+    box = BrowserBox(tmp_path_factory.mktemp("browser"), free_port())
     with box.wire:
         box.start()
         yield box

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 
@@ -19,14 +18,9 @@ from appliance.accounts.roles import Role
 from appliance.config import Config
 from appliance.parent import STATUS_FD_VARIABLE, Status
 from appliance.supervisor.programs import CONFIG_VARIABLE, config_to_child
+from tests.ports import free_port
 
 READY_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class WebProcess:
