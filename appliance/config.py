@@ -15,14 +15,17 @@ import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
-from appliance.config_reader import SettingsReader
 from appliance.errors import ConfigError, Problem
 from appliance.settings import Config as Config
 from appliance.settings import contradictions
+
+if TYPE_CHECKING:
+    from appliance.config_reader import SettingsReader
 
 SYSTEM_FILE = Path("/etc/appliance/appliance.yaml")
 
@@ -33,6 +36,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     `path` is the file given on the command line, if one was. Raises `ConfigError` with all problems at once: an
     unreadable file, an unknown or doubled key, a value of the wrong type or out of range, settings that contradict.
     """
+    from appliance.config_reader import SettingsReader  # YAML: not for children, who are handed their configuration
+
     reader = SettingsReader(Config)
     file = config_file(path, environ)
     base = Path.cwd() if file is None else file.parent

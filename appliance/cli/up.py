@@ -44,6 +44,7 @@ def up(session: Session) -> None:
 
 async def _up(config: Config) -> int:
     from appliance.boxlink import write_box_file
+    from appliance.service import give_memory_back
     from appliance.supervisor.box import Box
 
     log = logging.getLogger("appliance")
@@ -71,6 +72,7 @@ async def _up(config: Config) -> int:
     log.info("the box is up", extra={"data": str(config.data_dir), "processes": len(box.processes())})
     if config.web.enabled:
         await asyncio.to_thread(_say_where, config)
+    give_memory_back()
     await waiting
     log.info("stopping")
     await box.stop()

@@ -13,8 +13,7 @@ import logging
 import os
 import platform
 from contextlib import suppress
-
-import psutil
+from pathlib import Path
 
 from appliance import lifecycle
 from appliance.config import Config
@@ -116,7 +115,7 @@ class Box:
     async def _forget_workers(self, bus: Bus) -> None:
         """What died with an earlier life of the box would be in the registry until its entries expire."""
         for state in await Registry(bus).all():
-            if state.host == platform.node() and not psutil.pid_exists(state.pid):
+            if state.host == platform.node() and not _lives(state.pid):
                 reason = "gone with an earlier life of the box"
                 self._say(WorkerOffline(source=SOURCE, worker=state.worker, stage=state.stage, reason=reason))
 
@@ -271,3 +270,7 @@ def bus_limits(config: Config) -> Limits:
         events_max_bytes=config.bus.max_bytes,
         events_max_age_s=config.bus.max_age_days * DAY_S,
     )
+
+
+def _lives(pid: int) -> bool:
+    return Path("/proc", str(pid)).exists()

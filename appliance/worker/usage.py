@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 from msgspec import Struct
 
 from appliance.monitor.gpu import load_nvml
@@ -36,13 +36,14 @@ class UsageReader:
 
     def read(self, *, at_work: bool) -> Usage:
         """Never raises for the driver's sake. `at_work`: whether to look for a stage, in all of /proc."""
-        rss_bytes, pids = 0, set()
-        myself = psutil.Process()
-        stage = myself.children(recursive=True) if at_work else []
-        for process in (myself, *stage):
-            with contextlib.suppress(psutil.Error):
-                rss_bytes += process.memory_info().rss
-                pids.add(process.pid)
+        rss_bytes, pids = _own_rss_bytes(), {os.getpid()}
+        if at_work:
+            import psutil  # an idle worker does without its 3 MiB
+
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    rss_bytes += process.memory_info().rss
+                    pids.add(process.pid)
         return Usage(rss_bytes, self._gpu_memory_bytes(pids))
 
     def _gpu_memory_bytes(self, pids: set[int]) -> int | None:
@@ -78,3 +79,8 @@ class UsageReader:
 def sees_own_pids() -> bool:
     """Whether this process knows processes by the numbers that the driver does."""
     return str(Path("/proc/self/ns/pid").readlink()) == _FIRST_PID_NAMESPACE
+
+
+def _own_rss_bytes() -> int:
+    """Of this process, from proc(5)'s statm."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
