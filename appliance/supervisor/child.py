@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -194,12 +195,14 @@ class Child:
         spec = self.spec
         self.status, self._killed_because = Status(), None
         lock = await wait_for_lock(self._run_dir / f"{spec.name}.lock", spec.start_timeout_s)
-        read_fd, write_fd = os.pipe()
+        # A pair of sockets, not a pipe: of a pipe's file uvloop closes the descriptor twice, and the second time it
+        # may be another thread's.
+        ours, its = socket.socketpair()
         environment = {**os.environ, **spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
         inherited = [lock]
         if spec.reports:
-            inherited.append(write_fd)
-            environment[STATUS_FD_VARIABLE] = str(write_fd)
+            inherited.append(its.fileno())
+            environment[STATUS_FD_VARIABLE] = str(its.fileno())
         try:
             with await asyncio.to_thread((self._log_dir / f"{spec.name}.log").open, "ab") as output:
                 process = await asyncio.create_subprocess_exec(
@@ -213,19 +216,19 @@ class Child:
                     preexec_fn=set_parent_death_signal,
                 )
         except OSError as error:
-            os.close(read_fd)
+            ours.close()
             return f"cannot be started: {error}"
         except BaseException:
-            os.close(read_fd)
+            ours.close()
             raise
         finally:
             os.close(lock)
-            os.close(write_fd)
+            its.close()
         self._process, self.pid = process, process.pid
         self._heard_at = time.monotonic()
         if self._retiring.is_set():  # asked while it was being started
             self.retire()
-        watching = asyncio.create_task(self._watch(read_fd, process))
+        watching = asyncio.create_task(self._watch(ours, process))
         try:
             status = await process.wait()
         finally:
@@ -251,12 +254,9 @@ class Child:
             return self._killed_because or f"killed by {signal.Signals(-status).name}"
         return f"ended with status {status}, see {self._log_dir / (self.spec.name + '.log')}"
 
-    async def _watch(self, read_fd: int, process: asyncio.subprocess.Process) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=MAX_STATUS_LINE_BYTES)
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_fd, "rb", buffering=0)
-        )
+    async def _watch(self, ours: socket.socket, process: asyncio.subprocess.Process) -> None:
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MAX_STATUS_LINE_BYTES)
         try:
             if not self.spec.reports:
                 await self._await_ready(process)
@@ -272,7 +272,7 @@ class Child:
                     return
                 await self._heard(msgspec.json.decode(line, type=Status), process.pid)
         finally:
-            transport.close()
+            writer.close()
 
     async def _heard(self, status: Status, pid: int) -> None:
         self.status = status
