@@ -39,6 +39,7 @@ from msgspec import Struct
 from bench.floor import FILE_VARIABLE
 from bench.raw_http import Kept, hammer
 from bench.web_box import web_box
+from tests.ports import free_port
 
 JOBS = 40
 PATH = "/api/admin/ssot"
@@ -78,8 +79,6 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 @asynccontextmanager
 async def floor(folder: Path, body: bytes) -> AsyncIterator[Side]:
     """uvicorn with nothing behind it, answering `body`."""
-    from bench.peers.stack import free_port
-
     (folder / "body").write_bytes(body)
     port = free_port()
     argv = [sys.executable, "-m", "uvicorn", "bench.floor:app", "--port", str(port), "--loop", "uvloop"]

@@ -180,8 +180,7 @@ async def idle(waiting: Callable[[], Awaitable[int]], limit_s: float = 60.0) -> 
 # -- killed -----------------------------------------------------------------------------------------------------------
 
 
-async def kill_ours(name: str) -> dict[str, Any]:
-    """`name`: dispatcher, bus or cache."""
+async def kill_our_dispatcher() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         data_dir = Path(folder)
         async with servers(data_dir) as (bus, url), Samples(bus) as samples:
@@ -194,11 +193,10 @@ async def kill_ours(name: str) -> dict[str, Any]:
                     publisher.paced(lives(random.Random(6), 12), KILL_PER_S, KILL_S, random.Random(7))
                 )
                 await asyncio.sleep(KILL_AT_S)
-                if name == "dispatcher":
-                    process.kill()
-                    process.wait()
-                    await asyncio.sleep(DOWN_S)
-                    process = start(config)
+                process.kill()
+                process.wait()
+                await asyncio.sleep(DOWN_S)
+                process = start(config)
                 await sending
                 last = last_fact(publisher.sent)
                 await samples.level(last)
@@ -304,7 +302,7 @@ async def measure(seconds: float, *, kills: bool) -> dict[str, Any]:
     report["peer"] = await theirs(seconds)
     if kills:
         report["killed"] = {
-            "ours: dispatcher": await kill_ours("dispatcher"),
+            "ours: dispatcher": await kill_our_dispatcher(),
             "peer: web (FastAPI)": await kill_theirs("web"),
             "peer: worker (Celery)": await kill_theirs("worker"),
             "peer: redis (broker)": await kill_theirs("redis"),

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,17 +20,12 @@ from bench.peers.place import FOLDER_VARIABLE, Posted, Stored
 from bench.peers.tasks import PORT_VARIABLE
 from bench.traffic import Commit
 from bus.events import Command, Event, encode
+from tests.ports import free_port
 
 CONNECTIONS = 64
 QUIET = ("--without-gossip", "--without-mingle", "--without-heartbeat")
 READY_S = 60.0
 Name = Literal["redis", "web", "worker"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Stack:
