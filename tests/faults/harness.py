@@ -47,7 +47,7 @@ class RealBox:
         return self.config.data_dir / "appliance.db"
 
     def start(self) -> None:
-        """Start and wait until the box says that it is up."""
+        """Start and wait until the box says that it is up. What did not come up in time is killed."""
         log = (self.folder / "up.log").open("ab")
         size = log.tell()
         self.process = subprocess.Popen(
@@ -64,6 +64,7 @@ class RealBox:
                 return
             assert self.process.poll() is None, f"the box ended at start:\n{text}"
             time.sleep(0.05)
+        self.kill_everything()
         raise AssertionError(f"the box was not up after {START_TIMEOUT_S:.0f} s:\n{text}")
 
     def stop(self) -> None:

@@ -39,9 +39,12 @@ class Speaker:
 
     @asynccontextmanager
     async def speaking(self, bus: Bus) -> AsyncIterator[None]:
+        """While the block runs. An error that ended it before is the test's."""
         task = asyncio.create_task(self._speak(bus))
         try:
             yield
+            if task.done():
+                task.result()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
