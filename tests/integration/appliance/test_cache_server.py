@@ -47,12 +47,15 @@ async def socket(tmp_path: Path) -> AsyncIterator[Path]:
     if spec is None:
         pytest.skip("no redis-server or valkey-server is installed")
     process = await asyncio.to_thread(subprocess.Popen, spec.argv, stdout=subprocess.DEVNULL)
-    assert spec.ready is not None
-    async with asyncio.timeout(10):
-        await spec.ready()
-    yield cache_socket(tmp_path)
-    process.send_signal(signal.SIGTERM)
-    await asyncio.to_thread(process.wait, 10)
+    try:
+        assert spec.ready is not None
+        async with asyncio.timeout(10):
+            await spec.ready()
+        yield cache_socket(tmp_path)
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, 10)
+    finally:
+        await asyncio.to_thread(process.kill)
 
 
 async def test_it_serves_the_cache(socket: Path) -> None:

@@ -47,15 +47,20 @@ class RedisBox:
         return f"unix://{self.socket}"
 
     async def start(self) -> None:
+        """Returns when it answers; kills it when it does not."""
         binary = shutil.which("redis-server") or shutil.which("valkey-server")
         assert binary is not None
         argv = cache_arguments(binary, self.socket, "")
         self._process = await asyncio.to_thread(
             subprocess.Popen, argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        async with asyncio.timeout(10):
-            while not await self._answers():
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(10):
+                while not await self._answers():
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            await asyncio.to_thread(self.kill)
+            raise
 
     async def _answers(self) -> bool:
         try:

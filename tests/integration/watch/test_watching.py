@@ -283,28 +283,34 @@ async def test_killed_at_any_moment_each_content_is_one_job(nats: NatsBox, tmp_p
         "input: {poll_s: 0.2, settle_s: 0.2, max_per_minute: 6000}\n"
     )
     environment = {**os.environ, "APPLIANCE_CONFIG": str(config)}
-    log = (tmp_path / "log").open("wb")
+    process: subprocess.Popen[bytes] | None = None
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "appliance.dispatcher"], env=environment, stdout=log, stderr=log)
+        with (tmp_path / "log").open("ab") as log:
+            argv = [sys.executable, "-m", "appliance.dispatcher"]
+            return subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
 
     wanted = 0
-    for turn in range(5):
-        for number in range(12):
-            (folder / f"{turn}-{number}.mp4").write_bytes(video(100 * turn + number))
-            wanted += 1
-        (folder / f"{turn}-copy.mp4").write_bytes(video(100 * turn))
+    try:
+        for turn in range(5):
+            for number in range(12):
+                (folder / f"{turn}-{number}.mp4").write_bytes(video(100 * turn + number))
+                wanted += 1
+            (folder / f"{turn}-copy.mp4").write_bytes(video(100 * turn))
+            process = start()
+            # Killed while it works: after the first of these files is said, a little later in each turn.
+            await until_said(bus, turn * 13 + 1 + 2 * turn)
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.wait, 10)
         process = start()
-        # Killed while it works: after the first of these files is said, a little later in each turn.
-        await until_said(bus, turn * 13 + 1 + 2 * turn)
-        process.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(process.wait, 10)
-    process = start()
-    facts = await until_said(bus, wanted + 5)
-    await settled(lambda: None)
-    process.terminate()
-    assert await asyncio.to_thread(process.wait, 20) == 0
-    log.close()
+        await until_said(bus, wanted + 5)
+        await settled(lambda: None)
+        process.terminate()
+        assert await asyncio.to_thread(process.wait, 20) == 0
+    finally:
+        if process is not None:
+            process.kill()
+            await asyncio.to_thread(process.wait)
     facts = await said(bus)
     taken = [fact for fact in facts if isinstance(fact, FileUploaded)]
     assert len(taken) == len({fact.sha256 for fact in taken}) == wanted

@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -82,8 +82,10 @@ class Staff:
 
 
 @pytest.fixture
-async def staff(tmp_path: Path) -> Staff:
-    return Staff(tmp_path, most=3)
+async def staff(tmp_path: Path) -> AsyncIterator[Staff]:
+    staff = Staff(tmp_path, most=3)
+    yield staff
+    await staff.pool.stop(0)
 
 
 async def test_it_grows_to_what_is_wanted_and_the_idle_leave_first(staff: Staff) -> None:
@@ -96,7 +98,6 @@ async def test_it_grows_to_what_is_wanted_and_the_idle_leave_first(staff: Staff)
     await staff.until(lambda: len(staff.left) == 2)
     assert sorted(staff.left) == ["cut-1", "cut-2"], "the third has work"
     assert (staff.names(), staff.deaths) == (["cut-3"], [])
-    await staff.pool.stop(0)
 
 
 async def test_work_is_finished_before_a_worker_leaves_and_it_counts_until_then(staff: Staff) -> None:
@@ -115,7 +116,6 @@ async def test_work_is_finished_before_a_worker_leaves_and_it_counts_until_then(
     await staff.until(lambda: len(staff.left) == 3 and len(staff.ready) == 5)
     assert len(staff.names()) == 2
     assert staff.deaths == []
-    await staff.pool.stop(0)
 
 
 async def test_a_killed_worker_comes_back_but_a_retired_one_that_is_killed_does_not(staff: Staff) -> None:
@@ -128,7 +128,6 @@ async def test_a_killed_worker_comes_back_but_a_retired_one_that_is_killed_does_
     await staff.until(lambda: staff.left == ["cut-1"])
     assert [(death.reason, death.status.job) for death in staff.deaths] == [("killed by SIGKILL", "j")] * 2
     assert staff.names() == []
-    await staff.pool.stop(0)
 
 
 async def test_one_that_is_retired_before_it_was_ready_leaves_quietly(staff: Staff) -> None:
@@ -140,7 +139,6 @@ async def test_one_that_is_retired_before_it_was_ready_leaves_quietly(staff: Sta
     assert (staff.names(), staff.deaths) == ([], [])
     staff.pool.want(1)
     await staff.until(lambda: bool(staff.ready))
-    await staff.pool.stop(0)
 
 
 async def test_the_worker_that_said_its_name_is_found(staff: Staff) -> None:
@@ -152,7 +150,6 @@ async def test_the_worker_that_said_its_name_is_found(staff: Staff) -> None:
     child.kill("frozen: it does nothing")
     await staff.until(lambda: len(staff.ready) == 2)
     assert [death.reason for death in staff.deaths] == ["frozen: it does nothing"]
-    await staff.pool.stop(0)
 
 
 async def test_an_earlier_copy_that_still_holds_the_lock_only_delays_a_worker(staff: Staff) -> None:
@@ -165,7 +162,6 @@ async def test_an_earlier_copy_that_still_holds_the_lock_only_delays_a_worker(st
     assert "another process holds" in staff.deaths[0].reason
     os.close(lock)
     await staff.until(lambda: staff.ready == ["cut-1"])
-    await staff.pool.stop(0)
 
 
 async def test_whatever_is_wanted_in_between_the_last_word_counts_and_there_are_never_too_many(staff: Staff) -> None:
@@ -179,4 +175,3 @@ async def test_whatever_is_wanted_in_between_the_last_word_counts_and_there_are_
     await staff.until(lambda: len(staff.pool.children) == 2 and not staff.pool._retired)
     await staff.until(lambda: all(child.status.worker for child in staff.pool.children))
     assert staff.deaths == []
-    await staff.pool.stop(0)
