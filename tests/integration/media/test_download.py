@@ -22,7 +22,6 @@ from stages.base import DownloadResult, Task
 from stages.download import Options, run
 from stages.errors import Misconfigured, Rejected, StageError, Transient
 from stages.folder import JobFolder
-from stages.media import confined
 from tests.media.maker import Spec, make
 from tests.media.server import Site, serving
 
@@ -377,28 +376,3 @@ def test_a_page_is_left_to_yt_dlp(folder: JobFolder, site: Site) -> None:
         asked = len(site.asked)
         assert refused(other, pages.url("/watch"), Options()).code == "url-private"
         assert len(site.asked) == asked
-
-
-def test_picture_and_sound_in_two_files_become_one(tmp_path: Path) -> None:
-    silent, truth = make(msgspec.structs.replace(SPEC, audio="none"))
-    sounding, _ = make(msgspec.structs.replace(SPEC, suffix=".mkv"))
-    joined = tmp_path / "joined"
-    confined.join_sandboxed([silent, sounding], joined)
-    probe = confined.probe_sandboxed(joined)
-    assert probe.audio is not None
-    assert probe.duration_s == pytest.approx(truth.duration_s, abs=0.05)
-
-
-def test_a_check_that_crashes_or_hangs_is_told_apart(tmp_path: Path) -> None:
-    video, _ = make(SPEC)
-    with pytest.raises(Transient) as late:
-        confined.probe_sandboxed(video, wall_s=0.01)
-    assert late.value.code == "probe-timeout"
-    ends = {
-        -signal.SIGSEGV: "decoder-crash",
-        -signal.SIGXCPU: "too-slow",
-        -signal.SIGKILL: "probe-killed",
-        1: "probe-failed",
-    }
-    for code, expected in ends.items():
-        assert confined._bad_end(code, b"Traceback\nSomeError: text").code == expected
