@@ -233,5 +233,5 @@ async def test_a_stopped_worker_is_reported_ended_and_replaced(box: RealBox, sit
 
 def test_the_box_knows_of_no_fault_after_all_that(box: RealBox) -> None:
     with Store(box.database) as store:
-        states = {row.service.partition("-")[0]: row.state for row in store.services()}
-    assert states == dict.fromkeys(("bus", "dispatcher", "web", *STAGES), "up")
+        states = {(row.service.partition("-")[0], row.state) for row in store.services()}
+    assert states == {(name, "up") for name in ("bus", "dispatcher", "web", *STAGES)}
