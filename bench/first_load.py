@@ -24,7 +24,8 @@ from typing import Any
 import uvloop
 from playwright.async_api import BrowserContext, async_playwright
 
-from bench.http_cache import JOBS, Side, document, spread
+from bench.http_cache import JOBS, Side, document
+from bench.live import spread
 from bench.web_box import web_box
 from web import pages
 from web.auth.guard import COOKIE

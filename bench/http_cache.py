@@ -37,6 +37,7 @@ import uvloop
 from msgspec import Struct
 
 from bench.floor import FILE_VARIABLE
+from bench.live import spread
 from bench.raw_http import Kept, hammer
 from bench.web_box import web_box
 from tests.ports import free_port
@@ -49,7 +50,6 @@ CONNECTIONS = 4
 TURNS = 3
 WAIT_S, WAIT_TRIES = 20.0, 100
 PEER_P50_SHARE, PEER_RATE_FACTOR = 0.5, 2.0
-SHARES = {"p50_ms": 0.5, "p99_ms": 0.99}
 TOKEN = "bench-peer-token"
 MISSING = (
     "the peer needs FastAPI: run `make bench WHAT=ssot`, which installs it, or"
@@ -66,11 +66,6 @@ class Side(Struct, frozen=True):
     token: str
     cached: bool = False
     """Answers say how they were had; only hits count."""
-
-
-def spread(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * q))] * 1e3, 3) for name, q in SHARES.items()}
 
 
 # -- the servers ------------------------------------------------------------------------------------------------------
