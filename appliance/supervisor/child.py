@@ -180,7 +180,7 @@ class Child:
             started = time.monotonic()
             try:
                 reason = await self._run_once()
-            except ProcessFailed as error:  # an earlier copy of it holds the lock: that may pass
+            except (ProcessFailed, OSError) as error:  # an earlier copy holds the lock, a full disk: that may pass
                 reason = str(error)
             self._last_reason = reason
             if self._stopping or (self._retiring.is_set() and reason in LEFT):
@@ -197,7 +197,11 @@ class Child:
         lock = await wait_for_lock(self._run_dir / f"{spec.name}.lock", spec.start_timeout_s)
         # A pair of sockets, not a pipe: of a pipe's file uvloop closes the descriptor twice, and the second time it
         # may be another thread's.
-        ours, its = socket.socketpair()
+        try:
+            ours, its = socket.socketpair()
+        except OSError:
+            os.close(lock)
+            raise
         environment = {**os.environ, **spec.env, PARENT_PID_VARIABLE: str(os.getpid())}
         inherited = [lock]
         if spec.reports:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from appliance.errors import ProcessFailed
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
-from appliance.supervisor.lock import try_lock
+from appliance.supervisor.lock import try_lock, wait_for_lock
 from appliance.supervisor.pool import Pool
 
 WAIT_S = 30.0
@@ -175,3 +176,18 @@ async def test_whatever_is_wanted_in_between_the_last_word_counts_and_there_are_
     await staff.until(lambda: len(staff.pool.children) == 2 and not staff.pool._retired)
     await staff.until(lambda: all(child.status.worker for child in staff.pool.children))
     assert staff.deaths == []
+
+
+async def test_one_whose_lock_cannot_be_made_is_tried_again(staff: Staff, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = [OSError(errno.ENOSPC, "no space left"), OSError(errno.EROFS, "read-only file system")]
+
+    async def full_disk(path: Path, timeout_s: float) -> int:
+        if refused:
+            raise refused.pop()
+        return await wait_for_lock(path, timeout_s)
+
+    monkeypatch.setattr("appliance.supervisor.child.wait_for_lock", full_disk)
+    staff.pool.want(1)
+    await staff.until(lambda: bool(staff.ready))
+    assert len(staff.deaths) == 2
+    assert "no space left" in staff.deaths[1].reason
