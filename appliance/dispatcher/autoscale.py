@@ -20,7 +20,6 @@ from appliance.dispatcher.thresholds import Level
 from appliance.monitor.latest import HostView, latest
 from appliance.monitor.sample import host_id
 from bus.connection import Bus, QueueDepth
-from bus.errors import Retryable
 from bus.events import Event, StageName, WorkerScaled
 from bus.registry import Registry
 
@@ -79,7 +78,7 @@ class Autoscaler:
         fact = WorkerScaled(source=SOURCE, stage=step.stage, before=step.before, after=step.after, reason=step.reason)
         try:
             await self._bus.publish(fact)
-        except Retryable:
+        except BaseException:  # also when the action's time was over
             self._scaler = None  # whether it is said is not known: read it again
             raise
         log.info("%s workers: %d to %d: %s", step.stage, step.before, step.after, step.reason)
