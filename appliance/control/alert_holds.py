@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 from appliance.control.ledger import hold, read_holds, release
@@ -18,6 +19,7 @@ class AlertHolds:
     def __init__(self, bus: Bus, rules: Collection[str]) -> None:
         self._bus = bus
         self._rules = frozenset(rules)
+        self._one_at_a_time = asyncio.Lock()
 
     async def follow(self, event: Event) -> None:
         """Hold or release for the alert as it is now, which may not be as `event` says. Raises `bus.errors.Retryable`.
@@ -27,8 +29,12 @@ class AlertHolds:
         """
         if not isinstance(event, AlertRaised | AlertCleared):
             return
-        holder = f"alert-{event.alert}"
-        last = await self._last(event.alert)
+        async with self._one_at_a_time:  # what an older look has found must not be said after a newer one
+            await self._follow(event.alert)
+
+    async def _follow(self, alert: str) -> None:
+        holder = f"alert-{alert}"
+        last = await self._last(alert)
         critical = isinstance(last, AlertRaised) and last.severity == "critical" and last.rule in self._rules
         if not critical:
             await release(self._bus, "intake", holder, by=BY, reason="the alert is over")

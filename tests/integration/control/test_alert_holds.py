@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from appliance.control.alert_holds import AlertHolds
 from appliance.control.ledger import hold, read_holds
 from bus.connection import Bus
 from bus.events import AlertCleared, AlertRaised, UserAction
+from bus.stored import Stored
 from tests.integration.conftest import NatsBox
 
 
@@ -47,3 +52,27 @@ async def test_other_rules_and_facts_change_nothing(nats: NatsBox) -> None:
     await AlertHolds(bus, ["disk.mount"]).follow(fact)
     await AlertHolds(bus, ["mem.available"]).follow(UserAction(user="x", action="y"))
     assert await bus.read(0, "evt.control.>") == []
+
+
+async def test_an_end_that_comes_while_the_alert_is_looked_at_leaves_no_hold(
+    nats: NatsBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await nats.bus("dispatcher")
+    holds = AlertHolds(bus, ["mem.available"])
+    first, over = raised(), AlertCleared(alert="mem-available", message="20 %")
+    last_facts, ending = bus.last_facts, list[asyncio.Task[None]]()
+
+    async def over_meanwhile(subject_filter: str) -> list[Stored]:
+        """The answer is on its way when the alert ends and that is followed, too."""
+        answer = await last_facts(subject_filter)
+        monkeypatch.setattr(bus, "last_facts", last_facts)
+        await bus.publish(over)
+        ending.append(asyncio.create_task(holds.follow(over)))
+        await asyncio.wait(ending, timeout=0.5)
+        return answer
+
+    await bus.publish(first)
+    monkeypatch.setattr(bus, "last_facts", over_meanwhile)
+    await holds.follow(first)
+    await asyncio.gather(*ending)
+    assert await holders(bus) == []
