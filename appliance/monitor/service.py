@@ -96,9 +96,7 @@ class Monitor:
         self._of_slow: Collector[tuple[list[Temperature], list[Wear], bool | None, Orders]] = Collector(
             "slow", self._read_slow, max(SLOW_EVERY_S, every), boot_clock
         )
-        self._of_gpus: Collector[Gpus] = Collector(
-            "gpus", lambda: self._gpu_reader.read(boot_clock()), every, boot_clock
-        )
+        self._of_gpus: Collector[Gpus] = Collector("gpus", self._read_gpus, every, boot_clock)
         self._collectors: list[Collector[Any]] = [self._of_host, self._of_disks, self._of_slow]
         if settings.gpu == "auto":
             self._collectors.append(self._of_gpus)
