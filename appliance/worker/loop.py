@@ -325,7 +325,11 @@ class Worker:
     def hear(self, fact: Stored) -> None:
         """Kill the running stage when its job was cancelled or deleted after the stage's claim."""
         item = self._reporter.item
-        if not isinstance(fact.event, JobCancelled | JobDeleted) or item is None or item[0] != fact.event.job:
+        try:
+            event = fact.event
+        except UndecodableEvent:  # of another version: no cancel of ours, and those to come are heard
+            return
+        if not isinstance(event, JobCancelled | JobDeleted) or item is None or item[0] != event.job:
             return
         self._ended_seq = fact.seq
         if self._running is not None and fact.seq > self._looked_seq:

@@ -18,6 +18,7 @@ from appliance.worker.loop import Worker
 from appliance.worker.stage_process import StageProcess
 from bus.connection import Bus
 from bus.events import JobOptions
+from bus.ids import new_id
 from bus.stored import Stored
 from stages.base import StageResult
 from tests.integration.conftest import NatsBox
@@ -107,5 +108,20 @@ async def test_a_cancel_that_a_retry_has_undone_stops_nothing(nats: NatsBox, tmp
         assert not stage.killed.is_set()
         assert await cancel_job(person, job, by="anna")
         await stage.killed.wait()
+        worker.stop()
+        await serving
+
+
+async def test_a_fact_of_another_version_makes_no_worker_deaf(nats: NatsBox, tmp_path: Path, stage: Endless) -> None:
+    person, newer, bus = await nats.bus("cli"), await nats.bus("supervisor"), await nats.bus("worker")
+    job, other = await queued_job(person, tmp_path), new_id()
+    async with asyncio.timeout(WAIT_S), Ledger(bus) as ledger:
+        settings = worker_settings(Config(data_dir=nats.data_dir), "download")
+        worker = Worker(settings, bus, StatusPipe(), ledger)
+        serving = asyncio.create_task(worker.serve())
+        await stage.began.wait()
+        await newer.store(f"evt.job.archived.{other}", b'{"type":"job:archived"}', {"Nats-Msg-Id": other})
+        assert await cancel_job(person, job, by="anna")
+        await asyncio.wait_for(stage.killed.wait(), 10.0)
         worker.stop()
         await serving
