@@ -257,10 +257,15 @@ async def _say_offline(bus: Bus, fact: WorkerOffline) -> None:
 
 
 async def _end(task: asyncio.Task[None] | None) -> None:
+    """End it. That it had failed before must not keep the rest of the box from being ended."""
     if task is not None:
         task.cancel()
-        with suppress(asyncio.CancelledError):
+        try:
             await task
+        except asyncio.CancelledError:
+            pass
+        except Exception:
+            log.exception("a part of the supervisor had failed")
 
 
 def bus_limits(config: Config) -> Limits:
