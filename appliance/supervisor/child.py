@@ -55,6 +55,8 @@ class ChildSpec:
     """Whether it keeps a status pipe (our own processes do); others are ready when `ready` returns."""
     ready: Callable[[], Awaitable[None]] | None = None
     start_timeout_s: float = 30.0
+    prepare_s: float = 0.0
+    """How long its start may take when that is more, as long as it lives: one that ends meanwhile is not waited for."""
     frozen_after_s: float | None = None
     """Killed when its status pipe is silent for so long."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -110,20 +112,29 @@ class Child:
     async def start(self) -> None:
         """Start and wait until it is ready the first time. Raises `ProcessFailed` when it is not in time.
 
+        In time is within `start_timeout_s`, and within `prepare_s` as long as it does not end.
         One that was retired before is not started.
         """
         if self._retiring.is_set():
             return
         self._task = asyncio.create_task(self._keep_alive(), name=f"supervise {self.spec.name}")
         ready = asyncio.create_task(self._is_ready.wait())
-        await asyncio.wait([ready, self._task], timeout=self.spec.start_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        waited_s, ended = 0.0, False
+        while not (ready.done() or self._task.done() or ended) and waited_s < max(
+            self.spec.start_timeout_s, self.spec.prepare_s
+        ):
+            lives = self.restarts
+            await asyncio.wait(
+                [ready, self._task], timeout=self.spec.start_timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            waited_s, ended = waited_s + self.spec.start_timeout_s, self.restarts > lives
         ready.cancel()
         if self._task.done():
             await self._task
         if not self._is_ready.is_set() and not self._retiring.is_set():
             why = f"it {self._last_reason}, " if self._last_reason else ""
             raise ProcessFailed(
-                f"{self.spec.name} was not ready after {self.spec.start_timeout_s:.0f} s: {why}"
+                f"{self.spec.name} was not ready after {waited_s:.0f} s: {why}"
                 f"read {self._log_dir / (self.spec.name + '.log')}"
             )
 

@@ -34,7 +34,7 @@ def bus_program(server: ServerSpec, ready: Callable[[], Awaitable[None]]) -> Chi
 
 def dispatcher_program(config: Config) -> ChildSpec:
     spec = _python(config, "dispatcher", ["-m", "appliance.dispatcher"])
-    return replace(spec, start_timeout_s=max(PREPARE_S, spec.start_timeout_s))
+    return replace(spec, prepare_s=PREPARE_S)
 
 
 def monitor_program(config: Config) -> ChildSpec | None:

@@ -37,6 +37,8 @@ class Staff:
     def __init__(self, folder: Path, most: int) -> None:
         self.folder = folder
         self.start_timeout_s = 30.0
+        self.prepare_s = 0.0
+        self.script = SCRIPT
         self.left: list[str] = []
         self.deaths: list[Death] = []
         self.ready: list[str] = []
@@ -47,8 +49,9 @@ class Staff:
         return Child(
             ChildSpec(
                 name=f"cut-{number}",
-                argv=[sys.executable, "-c", SCRIPT, str(self.folder / str(number))],
+                argv=[sys.executable, "-c", self.script, str(self.folder / str(number))],
                 start_timeout_s=self.start_timeout_s,
+                prepare_s=self.prepare_s,
             ),
             run_dir=self.folder,
             log_dir=self.folder,
@@ -191,3 +194,18 @@ async def test_one_whose_lock_cannot_be_made_is_tried_again(staff: Staff, monkey
     await staff.until(lambda: bool(staff.ready))
     assert len(staff.deaths) == 2
     assert "no space left" in staff.deaths[1].reason
+
+
+async def test_one_that_prepares_for_long_is_waited_for(staff: Staff) -> None:
+    staff.start_timeout_s, staff.prepare_s = 0.2, 30.0
+    staff.script = f"import time; time.sleep(1.0)\n{SCRIPT}"
+    await staff.pool.start(1)
+    assert (staff.ready, staff.deaths) == (["cut-1"], [])
+
+
+async def test_one_that_ends_instead_of_preparing_is_not_waited_for(staff: Staff) -> None:
+    staff.start_timeout_s, staff.prepare_s = 1.0, 3600.0
+    staff.script = "raise SystemExit(1)"
+    async with asyncio.timeout(WAIT_S):
+        with pytest.raises(ProcessFailed, match=r"it ended with status 1, .*read .*cut-1\.log"):
+            await staff.pool.start(1)
