@@ -1,4 +1,4 @@
-"""The whole box as one object: `async with` nothing, just `start`, `wait`, `stop`.
+"""The whole box as one object: `async with` nothing, just `start` and `stop`.
 
 Order of start: nats-server, then the dispatcher (it makes stream and database agree before anybody publishes), then the
 cache and the workers together. Every death is a `service:down`, every return a `service:up`; a worker that dies while
