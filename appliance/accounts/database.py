@@ -136,14 +136,14 @@ def _statements(script: str) -> list[str]:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One change, whole or not at all."""
+    """One change, whole or not at all: a commit that is refused (a long reader, a full disk) leaves nothing open."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.commit()
     except BaseException:
         connection.rollback()
         raise
-    connection.commit()
 
 
 def changed(path: Path, change: Callable[[sqlite3.Connection], T]) -> T:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.accounts import claims, sessions, tokens, users
-from appliance.accounts.database import changed, open_accounts, path_of
+from appliance.accounts.database import changed, open_accounts, path_of, transaction
 from appliance.accounts.secrets import csrf_of, digest, hash_password, password_fits
 from appliance.accounts.sessions import Lifetime
 from appliance.cli import main
@@ -164,3 +166,19 @@ def test_a_token_ends_on_time(tmp_path: Path) -> None:
         return [tokens.principal(db, secret, at) is not None for at in (0.0, 9.0, 10.0)]
 
     assert changed(path_of(tmp_path), use) == [True, True, False]
+
+
+def test_a_change_that_a_reader_holds_up_too_long_leaves_the_database_usable(tmp_path: Path) -> None:
+    path = tmp_path / "web.db"
+    db = open_accounts(path)
+    db.execute("PRAGMA journal_mode=delete")
+    db.execute("PRAGMA busy_timeout=10")
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM users").fetchall()
+        with pytest.raises(sqlite3.OperationalError, match="locked"), transaction(db):
+            users.add(db, "anna", "hash", "viewer", 1.0)
+    with transaction(db):
+        assert users.all_users(db) == [], "the change was not made"
+        users.add(db, "anna", "hash", "viewer", 1.0)
+    db.close()
