@@ -18,6 +18,7 @@ import msgspec
 from appliance.backup.archive import Member, scan
 from appliance.backup.manifest import DATABASE, MANIFEST, NOTES, Manifest
 from appliance.errors import BackupDamaged, BackupError, BackupRefused, RestoreUnfinished
+from appliance.storage.volume import taken
 from appliance.store.schema import SCHEMA_VERSION
 from appliance.supervisor.lock import RESTORING, try_lock
 from stages.folder import fsync
@@ -53,10 +54,7 @@ def restore(file: Path, data_dir: Path, report: Report = lambda done, total: Non
         raise BackupRefused(f"{file} is from a newer program ({manifest.program}): restore it with that one")
     data_dir = data_dir.absolute()
     _must_be_empty(data_dir)
-    free = shutil.disk_usage(_existing(data_dir)).free
-    if free < manifest.bytes + SPARE_BYTES:
-        needed = (manifest.bytes + SPARE_BYTES) / 1e9
-        raise BackupRefused(f"{data_dir} has {free / 1e9:.2f} GB free, {needed:.2f} GB are needed")
+    _must_have_room(data_dir, manifest.bytes + SPARE_BYTES)
     (data_dir / "run").mkdir(parents=True, exist_ok=True)
     lock = try_lock(data_dir / "run" / "supervisor.lock")
     if lock is None:
@@ -158,6 +156,16 @@ def _must_be_empty(data_dir: Path) -> None:
             f"{data_dir} is not empty ({strange[0]}{more}): a restore never writes over anything; "
             "name an empty folder with --into"
         )
+
+
+def _must_have_room(data_dir: Path, needed: int) -> None:
+    """For laying everything out; what a restore that was cut short has left goes before that."""
+    staging = data_dir / RESTORING
+    if (staging / _LAID_OUT).exists():
+        return  # it is there already and only has to be moved
+    free = shutil.disk_usage(_existing(data_dir)).free + taken(staging)
+    if free < needed:
+        raise BackupRefused(f"{data_dir} has {free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB are needed")
 
 
 def _only_locks(path: Path) -> bool:

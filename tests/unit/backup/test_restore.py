@@ -6,9 +6,11 @@ import gzip
 import io
 import os
 import random
+import shutil
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -181,6 +183,31 @@ def test_without_room_it_says_how_much_is_needed(backup: Path, tmp_path: Path, m
     with pytest.raises(BackupRefused, match="GB are needed"):
         restore(backup, tmp_path / "new")
     assert below(tmp_path) == []
+
+
+def test_what_a_restore_that_was_cut_short_has_laid_out_needs_no_room_again(
+    backup: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, free = tmp_path / "new", shutil.disk_usage(tmp_path).free
+
+    def usage(_path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=free)
+
+    def killed(_source: Path, _target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    (new / ".restoring" / "new").mkdir(parents=True)
+    (new / ".restoring" / "new" / "half").write_bytes(b"x" * 2_000_000)
+    free = verify(backup).bytes + restoring.SPARE_BYTES - 1_000_000
+    with monkeypatch.context() as cut:
+        cut.setattr(restoring, "_move", killed)
+        with pytest.raises(KeyboardInterrupt):
+            restore(backup, new)
+    assert not (new / ".restoring" / "new" / "half").exists()
+    free = 0
+    restore(backup, new)
+    assert (new / "appliance.db").exists()
 
 
 def test_a_restore_that_fails_half_way_leaves_an_empty_folder(
