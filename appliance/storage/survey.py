@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from msgspec import Struct
@@ -22,6 +22,8 @@ ENDED = """SELECT jobs.job, name, state, ended_at, pinned, kind, location, size_
 scratch_removed_at, clips_removed_at, source_bytes, scratch_bytes, clip_bytes FROM jobs LEFT JOIN job_bytes USING (job)
 WHERE state IN ('completed', 'failed', 'cancelled') AND ended_at IS NOT NULL
 AND (source_bytes IS NULL OR source_bytes > 0 OR scratch_bytes > 0 OR clip_bytes > 0)"""
+LEAVING = timedelta(minutes=10)
+"""For so long what a fact has said to be gone counts as about to be free; what is still there then does not go."""
 
 
 class Survey(Struct, frozen=True, kw_only=True):
@@ -31,7 +33,7 @@ class Survey(Struct, frozen=True, kw_only=True):
     marks: Marks
     promised: Promised
     short_bytes: int
-    """How much more should be free; 0: space is not short."""
+    """How much more should be free, beside what is being removed already; 0: space is not short."""
     removals: list[Removal]
     """In the order in which they would go."""
 
@@ -47,26 +49,38 @@ def survey(config: Config, now: datetime | None = None) -> Survey:
     volume = measure(config.data_dir)
     kept = marks(config.admission, config.retention, volume.total_bytes)
     promised = Admission(config).known()[1]
-    short = max(0, kept.target_bytes - (volume.free_bytes - promised.bytes))
     try:
         with closing(open_reader(config.data_dir / "appliance.db")) as db:
             rows = db.execute(ENDED).fetchall()
             lost = orphans.find(db, config.data_dir, config.retention.orphans_after_s, at.timestamp())
     except (StoreDamaged, sqlite3.OperationalError):
         rows, lost = [], []
-    jobs = [_ended(config.data_dir, row, short=short > 0) for row in rows]
+    weighed = [(row, _bytes(config.data_dir, row)) for row in rows]
+    leaving = sum(_leaving(row, found, at) for row, found in weighed)
+    short = max(0, kept.target_bytes - (volume.free_bytes - promised.bytes + leaving))
+    jobs = [_ended(config.data_dir, row, found, short=short > 0) for row, found in weighed]
     short_of_jobs = max(0, short - sum(orphan.size_bytes for orphan in lost))
     removals = [*lost, *plan(jobs, config.retention, at, short_of_jobs)]
     return Survey(volume=volume, marks=kept, promised=promised, short_bytes=short, removals=removals)
 
 
-def _ended(data_dir: Path, row: sqlite3.Row, *, short: bool) -> EndedJob:
+def _bytes(data_dir: Path, row: sqlite3.Row) -> JobBytes:
     if row["source_bytes"] is None:
-        found = weigh(data_dir, row["job"])
-    else:
-        found = JobBytes(
-            source_bytes=row["source_bytes"], scratch_bytes=row["scratch_bytes"], clip_bytes=row["clip_bytes"]
-        )
+        return weigh(data_dir, row["job"])
+    return JobBytes(source_bytes=row["source_bytes"], scratch_bytes=row["scratch_bytes"], clip_bytes=row["clip_bytes"])
+
+
+def _leaving(row: sqlite3.Row, found: JobBytes, now: datetime) -> int:
+    """Bytes that a fact has just said to be gone and that are still there."""
+    kinds = (
+        (row["source_removed_at"], found.source_bytes),
+        (row["scratch_removed_at"], found.scratch_bytes),
+        (row["clips_removed_at"], found.clip_bytes),
+    )
+    return sum(size for said, size in kinds if said is not None and now - datetime.fromisoformat(said) < LEAVING)
+
+
+def _ended(data_dir: Path, row: sqlite3.Row, found: JobBytes, *, short: bool) -> EndedJob:
     original = Path(row["location"])
     has_original = (
         short  # else nobody asks, and there may be a hundred thousand
