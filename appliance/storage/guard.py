@@ -98,7 +98,10 @@ class Guard:
         volume = measure(self._config.data_dir)
         kept = marks(self._config.admission, self._config.retention, volume.total_bytes)
         held = self._ballast.bytes
-        if held and volume.free_bytes < kept.ballast_bytes // 2:
+        if held and kept.ballast_bytes == 0:
+            self._ballast.drop()  # the setting was changed
+            volume, held = measure(self._config.data_dir), 0
+        elif held and volume.free_bytes < kept.ballast_bytes // 2:
             log.warning("the disk is full: the ballast is given up", extra={"bytes": self._ballast.drop()})
             volume, held = measure(self._config.data_dir), 0
         elif held < kept.ballast_bytes and volume.free_bytes >= kept.resume_bytes + kept.ballast_bytes:

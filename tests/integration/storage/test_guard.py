@@ -8,11 +8,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.config import Config
 from appliance.control.ledger import Ledger
 from appliance.storage import guard as module
+from appliance.storage.ballast import Ballast
 from appliance.storage.guard import Guard
 from appliance.storage.sample import StorageSample, latest_storage
 from appliance.storage.settings import Admission, Retention
@@ -62,9 +64,9 @@ class Woken(Sweeper):
 
 
 @asynccontextmanager
-async def guarding(nats: NatsBox, bus: Bus) -> AsyncIterator[Woken]:
+async def guarding(nats: NatsBox, bus: Bus, admission: Admission = ADMISSION) -> AsyncIterator[Woken]:
     store = await Writer.open(nats.data_dir / "appliance.db")
-    config = Config(data_dir=nats.data_dir, admission=ADMISSION, retention=Retention(free_bytes=100 * MB))
+    config = Config(data_dir=nats.data_dir, admission=admission, retention=Retention(free_bytes=100 * MB))
     sweeper = Woken(bus, store, config)
     task = asyncio.create_task(Guard(bus, config, sweeper).serve())
     try:
@@ -133,6 +135,15 @@ async def test_levels_become_holds_and_holds_end(nats: NatsBox, volume: FakeVolu
         async with asyncio.timeout(20):
             while not await asyncio.to_thread(ballast.exists):
                 await asyncio.sleep(0.05)
+
+
+async def test_a_ballast_that_is_not_wanted_any_more_goes(nats: NatsBox, volume: FakeVolume) -> None:
+    bus = await nats.bus("dispatcher")
+    ballast = Ballast(nats.data_dir)
+    assert await asyncio.to_thread(ballast.take, 2 * MB)
+    async with guarding(nats, bus, msgspec.structs.replace(ADMISSION, ballast_bytes=0)):
+        assert (await sample(bus, "open")).ballast_bytes == 0
+    assert not await asyncio.to_thread(ballast.path.exists)
 
 
 async def test_a_restart_between_floor_and_margin_opens_nothing_early(nats: NatsBox, volume: FakeVolume) -> None:
