@@ -63,7 +63,7 @@ class Admission:
         self._data_dir = config.data_dir
         self._turn = asyncio.Lock()
         self._young: dict[str, tuple[float, int]] = {}
-        """Jobs just let in: when, and their forecast."""
+        """Jobs just let in: when, and their forecast. Threads read it: it is replaced, never changed."""
 
     @asynccontextmanager
     async def claimed(self, job: str, source: JobSource, options: JobOptions) -> AsyncIterator[Room]:
@@ -72,8 +72,9 @@ class Admission:
             room = await self.admit(source, options)
             yield room
             now = time.monotonic()
-            self._young = {one: young for one, young in self._young.items() if now - young[0] < YOUNG_S}
-            self._young[job] = (now, room.forecast.total_bytes)
+            young = {one: let_in for one, let_in in self._young.items() if now - let_in[0] < YOUNG_S}
+            young[job] = (now, room.forecast.total_bytes)
+            self._young = young
 
     async def admit(self, source: JobSource, options: JobOptions) -> Room:
         """Raises `NoRoom`, naming the bytes, when the job does not fit, `SourceUnavailable`."""
