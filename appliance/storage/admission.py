@@ -19,7 +19,7 @@ from msgspec import Struct
 from appliance.config import Config
 from appliance.errors import NoRoom, SourceUnavailable, StoreDamaged
 from appliance.storage.forecast import Forecast, Ratios, forecast, learn, options_of
-from appliance.storage.measured import weigh
+from appliance.storage.measured import is_prepared, weigh
 from appliance.storage.volume import Marks, Volume, marks, measure, size_text
 from appliance.store.database import open_reader
 from appliance.uploads import source_path
@@ -124,16 +124,14 @@ class Admission:
         places = ", ".join("?" * len(young))
         try:
             with closing(open_reader(self._data_dir / "appliance.db")) as db:
-                if db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'job_bytes'").fetchone()[0] == 0:
+                if not is_prepared(db):
                     return Ratios(jobs=0), [], set()
                 arrived = db.execute(f"SELECT job FROM jobs WHERE job IN ({places})", young)  # noqa: S608
                 return learn(db), db.execute(OPEN).fetchall(), {row[0] for row in arrived}
         except StoreDamaged:
             return Ratios(jobs=0), [], set()
         except sqlite3.Error as error:
-            raise SourceUnavailable(
-                f"the database did not answer, so what open jobs need is unknown: {error}"
-            ) from error
+            raise no_answer("what open jobs need", error) from error
 
     def _still_needed(self, row: sqlite3.Row, ratios: Ratios) -> int:
         stored = row["kind"] == "upload"
@@ -142,6 +140,11 @@ class Admission:
         need = forecast(size, options_of(row["options"]), self._config.stages, ratios, stored=stored)
         have = weigh(self._data_dir, row["job"])
         return max(0, need.total_bytes - have.total_bytes + (have.source_bytes if stored else 0))
+
+
+def no_answer(what: str, error: sqlite3.Error) -> SourceUnavailable:
+    """The error for what the database was asked and did not tell."""
+    return SourceUnavailable(f"the database did not answer, so {what} is unknown: {error}")
 
 
 def size_of(source: JobSource, data_dir: Path) -> int | None:

@@ -39,6 +39,11 @@ def prepare(db: sqlite3.Connection) -> None:
     db.execute(TABLE)
 
 
+def is_prepared(db: sqlite3.Connection) -> bool:
+    """Whether the table is there: not in a database that the box has not written yet since it was made."""
+    return bool(db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'job_bytes'").fetchone()[0])
+
+
 def weigh(data_dir: Path, job: str) -> JobBytes:
     """Measure the job's folders. Blocking."""
     folder = JobFolder.of(data_dir, job)

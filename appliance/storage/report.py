@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from appliance.config import Config
 from appliance.errors import StoreDamaged
-from appliance.storage.admission import Admission
+from appliance.storage.admission import no_answer
 from appliance.storage.forecast import Forecast, forecast
-from appliance.storage.measured import JobBytes, weigh
+from appliance.storage.measured import JobBytes, is_prepared, weigh
 from appliance.storage.retention import Removal
 from appliance.storage.survey import survey
 from appliance.storage.volume import taken
@@ -76,9 +76,8 @@ class StorageReport(Struct, frozen=True, kw_only=True):
 def report(config: Config) -> StorageReport:
     """Measure now: walks through the folders of open jobs and of those never measured. Raises `SourceUnavailable`."""
     data_dir = config.data_dir
-    ratios, promised = Admission(config).known()
     found = survey(config)
-    volume, kept = found.volume, found.marks
+    volume, kept, promised = found.volume, found.marks, found.promised
     sums, largest, median = _jobs(config)
     return StorageReport(
         path=str(data_dir),
@@ -105,7 +104,7 @@ def report(config: Config) -> StorageReport:
         short_bytes=found.short_bytes,
         next=found.removals[:NEXT],
         next_bytes=sum(removal.size_bytes for removal in found.removals),
-        typical=forecast(median, JobOptions(), config.stages, ratios),
+        typical=forecast(median, JobOptions(), config.stages, found.ratios),
     )
 
 
@@ -113,10 +112,14 @@ def _jobs(config: Config) -> tuple[JobBytes, list[JobUse], int | None]:
     """What all jobs take, the largest of them, and the median size of their sources."""
     try:
         with closing(open_reader(config.data_dir / "appliance.db")) as db:
+            if not is_prepared(db):
+                return JobBytes(), [], None
             sums, top = db.execute(SUMS).fetchone(), db.execute(TOP, (LARGEST,)).fetchall()
             others, median = db.execute(UNMEASURED).fetchall(), db.execute(MEDIAN).fetchone()
-    except (StoreDamaged, sqlite3.OperationalError):
+    except StoreDamaged:  # there is none yet
         return JobBytes(), [], None
+    except sqlite3.Error as error:
+        raise no_answer("what jobs take", error) from error
     weighed = [_use(row, weigh(config.data_dir, row["job"])) for row in others]
     jobs = [*weighed, *(_use(row, _bytes(row[5:])) for row in top)]
     jobs.sort(key=lambda job: job.bytes.total_bytes, reverse=True)

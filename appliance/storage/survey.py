@@ -12,8 +12,9 @@ from msgspec import Struct
 from appliance.config import Config
 from appliance.errors import StoreDamaged
 from appliance.storage import orphans
-from appliance.storage.admission import Admission, Promised, file_bytes
-from appliance.storage.measured import JobBytes, weigh
+from appliance.storage.admission import Admission, Promised, file_bytes, no_answer
+from appliance.storage.forecast import Ratios
+from appliance.storage.measured import JobBytes, is_prepared, weigh
 from appliance.storage.retention import EndedJob, Removal, plan
 from appliance.storage.volume import Marks, Volume, marks, measure
 from appliance.store.database import open_reader
@@ -31,6 +32,7 @@ class Survey(Struct, frozen=True, kw_only=True):
 
     volume: Volume
     marks: Marks
+    ratios: Ratios
     promised: Promised
     short_bytes: int
     """How much more should be free, beside what is being removed already; 0: space is not short."""
@@ -48,20 +50,24 @@ def survey(config: Config, now: datetime | None = None) -> Survey:
     at = datetime.now(UTC) if now is None else now
     volume = measure(config.data_dir)
     kept = marks(config.admission, config.retention, volume.total_bytes)
-    promised = Admission(config).known()[1]
+    ratios, promised = Admission(config).known()
     try:
         with closing(open_reader(config.data_dir / "appliance.db")) as db:
-            rows = db.execute(ENDED).fetchall()
-            lost = orphans.find(db, config.data_dir, config.retention.orphans_after_s, at.timestamp())
-    except (StoreDamaged, sqlite3.OperationalError):
+            known = is_prepared(db)
+            rows = db.execute(ENDED).fetchall() if known else []
+            orphans_after_s = config.retention.orphans_after_s
+            lost = orphans.find(db, config.data_dir, orphans_after_s, at.timestamp()) if known else []
+    except StoreDamaged:  # there is none yet
         rows, lost = [], []
+    except sqlite3.Error as error:
+        raise no_answer("what may be removed", error) from error
     weighed = [(row, _bytes(config.data_dir, row)) for row in rows]
     leaving = sum(_leaving(row, found, at) for row, found in weighed)
     short = max(0, kept.target_bytes - (volume.free_bytes - promised.bytes + leaving))
     jobs = [_ended(config.data_dir, row, found, short=short > 0) for row, found in weighed]
     short_of_jobs = max(0, short - sum(orphan.size_bytes for orphan in lost))
     removals = [*lost, *plan(jobs, config.retention, at, short_of_jobs)]
-    return Survey(volume=volume, marks=kept, promised=promised, short_bytes=short, removals=removals)
+    return Survey(volume=volume, marks=kept, ratios=ratios, promised=promised, short_bytes=short, removals=removals)
 
 
 def _bytes(data_dir: Path, row: sqlite3.Row) -> JobBytes:

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from appliance.config import Config
+from appliance.errors import SourceUnavailable
+from appliance.storage import report as reporting
 from appliance.storage import survey as module
 from appliance.storage.measured import JobBytes, record
+from appliance.storage.report import report
 from appliance.storage.settings import Admission, Retention
 from appliance.storage.survey import LEAVING, survey
 from appliance.storage.volume import Volume
@@ -47,3 +50,15 @@ def test_what_is_being_removed_is_not_made_up_for_twice(tmp_path: Path, monkeypa
     for_ever = survey(config, datetime.now(UTC) + LEAVING)
     assert [removal.job for removal in for_ever.removals] == [second], "what cannot be removed makes no room"
     db.close()
+
+
+def test_a_database_that_does_not_answer_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_writer(tmp_path / "appliance.db").close()
+    config = Config(data_dir=tmp_path)
+    assert report(config).largest == []
+    monkeypatch.setattr(reporting, "SUMS", "SELECT * FROM jobs_that_answer")
+    with pytest.raises(SourceUnavailable, match="what jobs take is unknown"):
+        report(config)
+    monkeypatch.setattr(module, "ENDED", "SELECT * FROM jobs_that_answer")
+    with pytest.raises(SourceUnavailable, match="what may be removed is unknown"):
+        survey(config)
