@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -77,24 +78,28 @@ def look(root: Path, max_files: int) -> Look:
         below, depth = waiting.pop()
         try:
             with os.scandir(root / below) as listing:
-                items = {item.name: item for item in listing if seen < max_files and (seen := seen + 1)}
+                items = {item.name: item for item in islice(listing, max_files - seen)}
+                complete = next(listing, None) is None
         except OSError:
             if not below:
                 raise
             if (entry := _entry(root, below, readable=False)) is not None:
                 found.append(entry)
             continue
-        if seen >= max_files:
-            return Look(_in_order(found), complete=False)
+        seen += len(items)
         for name, item in items.items():
             if is_temporary(name) or any(name + suffix in items for suffix in _BESIDE):
                 continue
+            if not complete and any(os.path.lexists(root / below / (name + suffix)) for suffix in _BESIDE):
+                continue  # what is beside it is past the limit
             path = os.path.join(below, name)  # noqa: PTH118 - a name need not be text
             if item.is_dir(follow_symlinks=False) and depth < MAX_DEPTH:
                 if name.lower() not in _SYSTEM_FOLDERS:
                     waiting.append((path, depth + 1))
             elif (entry := _entry(root, path)) is not None:
                 found.append(entry)
+        if not complete:
+            return Look(_in_order(found), complete=False)
     return Look(_in_order(found), complete=True)
 
 

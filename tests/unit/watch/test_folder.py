@@ -101,9 +101,18 @@ def test_what_is_too_deep_is_an_entry_of_its_own(tmp_path: Path) -> None:
 def test_a_folder_of_too_many_says_so(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"{number}.mp4").touch()
-    assert look(tmp_path, 21).complete
-    assert not look(tmp_path, 10).complete
-    assert len(look(tmp_path, 10).entries) <= 10
+    assert look(tmp_path, 20).complete
+    for limit in (19, 10, 1):
+        found = look(tmp_path, limit)
+        assert (found.complete, len(found.entries)) == (False, limit), "as many as the limit are seen"
+
+
+def test_in_a_folder_of_too_many_a_reserved_name_waits_too(tmp_path: Path) -> None:
+    for number in range(20):
+        (tmp_path / f"{number}.mp4").touch()
+        (tmp_path / f"{number}.mp4.part").touch()
+    for limit in range(1, 40):
+        assert look(tmp_path, limit).entries == []
 
 
 def test_a_name_that_is_not_text_is_found(tmp_path: Path) -> None:
