@@ -66,10 +66,7 @@ def remove_of_job(folder: JobFolder, kind: str) -> None:
         for path in sources:
             remove_tree(path)
     else:
-        for path in folder.root.glob("*"):
-            if path not in sources:
-                remove_tree(path)
-        for path in folder.root.glob(".*"):
+        for path in folder.root.glob("*"):  # hidden ones too
             if path not in sources:
                 remove_tree(path)
     if kind != "clips" and folder.root.is_dir() and not any(folder.root.iterdir()):
