@@ -8,6 +8,8 @@ import re
 import click
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+MOST_S = 36_500 * 86_400
+"""A longer time leads out of the calendar."""
 
 
 def who() -> str:
@@ -23,4 +25,7 @@ def length_s(text: str, option: str) -> float:
     found = re.fullmatch(r"(\d+)([smhd])", text)
     if found is None or int(found[1]) == 0:
         raise click.BadParameter(f"{text!r}: write a number and s, m, h or d, for example 8h", param_hint=option)
-    return float(int(found[1]) * _UNITS_S[found[2]])
+    length = int(found[1]) * _UNITS_S[found[2]]
+    if length > MOST_S:
+        raise click.BadParameter(f"{text!r} is too long: 36500d at most", param_hint=option)
+    return float(length)
