@@ -41,6 +41,7 @@ def backup(session: Session, file: Path, clips: bool, sources: bool, force: bool
 
     from appliance.backup.create import create
     from appliance.config import config_file
+    from appliance.storage.volume import size_text
 
     with _progress("backing up") as report:
         made = create(
@@ -56,12 +57,13 @@ def backup(session: Session, file: Path, clips: bool, sources: bool, force: bool
         told = {"file": made.file, "size_bytes": made.size_bytes, **_told(made.manifest)}
         click.echo(_json({**told, "left_out_jobs": made.left_out_jobs, "left_out_bytes": made.left_out_bytes}))
         return
-    click.echo(f"{made.file}: {_size(made.size_bytes)}")
+    click.echo(f"{made.file}: {size_text(made.size_bytes)}")
     _print(made.manifest)
     if made.left_out_jobs:
         click.echo(
-            f"  {made.left_out_jobs} unfinished jobs are in it without their videos ({_size(made.left_out_bytes)}): "
-            "restored, they would have to be added again; --sources takes the videos along"
+            f"  {made.left_out_jobs} unfinished jobs are in it without their videos "
+            f"({size_text(made.left_out_bytes)}): restored, they would have to be added again; "
+            "--sources takes the videos along"
         )
 
 
@@ -117,12 +119,14 @@ def _told(manifest: Manifest) -> dict[str, Any]:
 
 
 def _print(manifest: Manifest) -> None:
+    from appliance.storage.volume import size_text
+
     jobs = ", ".join(f"{count} {state}" for state, count in manifest.jobs.items()) or "no jobs"
     click.echo(f"  as of {manifest.created_at:%Y-%m-%d %H:%M:%S} UTC, event {manifest.seq}: {jobs}")
     clips = "with" if manifest.clips else "without"
     sources = "with" if manifest.sources else "without"
     click.echo(
-        f"  {len(manifest.items)} files, {_size(manifest.bytes)}; {clips} finished clips, {sources} videos of "
+        f"  {len(manifest.items)} files, {size_text(manifest.bytes)}; {clips} finished clips, {sources} videos of "
         "unfinished jobs"
     )
     if manifest.skipped:
@@ -140,10 +144,6 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
                 bar.update(at - bar.pos)
 
         yield report
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 10**9 else f"{count / 1e6:.2f} MB"
 
 
 def _json(value: object) -> str:
