@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import platform
+import re
 import sqlite3
 import sys
 import tarfile
@@ -107,7 +108,11 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def _secrets(config: Config) -> Iterator[str]:
     """Everything secret that this box knows in plain."""
     for url in (*config.notify.urls, config.bus.url or "", config.cache.url):
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # a bracket in a password
+            yield from re.split("[/?#@:&=]+", url.partition("://")[2])
+            continue
         yield from (parts.password or "", parts.username or "")
         if url in config.notify.urls:  # topics, chat ids and webhook paths are what keeps others out
             yield from (parts.netloc, *parts.path.split("/"), parts.query)
@@ -120,7 +125,7 @@ def _secrets(config: Config) -> Iterator[str]:
 
 def _settings(config: Config, redactor: Redactor) -> Any:
     plain = msgspec.json.decode(msgspec.json.encode(config, enc_hook=str))
-    plain["notify"]["urls"] = [f"{urlsplit(url).scheme}://{MASK}" for url in config.notify.urls]
+    plain["notify"]["urls"] = [f"{url.partition('://')[0]}://{MASK}" for url in config.notify.urls]
     return redactor.value(plain)
 
 

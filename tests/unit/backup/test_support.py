@@ -6,9 +6,11 @@ import json
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from appliance.alerts.settings import Notify
 from appliance.cli import main
 from appliance.config import load
 from appliance.doctor.finding import ok
@@ -66,6 +68,16 @@ def test_it_tells_what_helps_and_no_secret(box: Box, tmp_path: Path) -> None:
     assert settings["notify"]["urls"] == ["tgram://***", "mailto://***"]
     assert settings["retry"]["attempts"] == 3
     assert json.loads(held["versions.json"])["packages"]["msgspec"]
+
+
+def test_an_address_that_cannot_be_taken_apart_is_masked_too(box: Box, tmp_path: Path) -> None:
+    notify = Notify(urls=["mailto://me:mail[secret@example.org"])
+    config = msgspec.structs.replace(box.config, notify=notify)
+    (config.logs_dir / "web.log").write_text("cannot log in with mail[secret\n")
+    assert bundle(config, tmp_path / "s.tar.gz", examine=lambda config: []) == []
+    held = read(tmp_path / "s.tar.gz")
+    assert held["logs/web.log"] == "cannot log in with ***\n"
+    assert json.loads(held["settings.json"])["notify"]["urls"] == ["mailto://***"]
 
 
 def test_a_broken_box_is_no_obstacle(box: Box, tmp_path: Path) -> None:
