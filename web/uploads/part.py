@@ -28,6 +28,10 @@ class PartFile:
         self._sum = hashlib.sha256() if confirmed_bytes == 0 else None
         self._confirmed_sum = self._sum.copy() if self._sum is not None else None
 
+    @property
+    def is_open(self) -> bool:
+        return self._fd is not None
+
     def open(self) -> None:
         """Take up the file at its confirmed end; what lies behind it is dropped. Raises `PartLost`, OSError."""
         if self._fd is not None:

@@ -149,6 +149,8 @@ async def receive_into(
                 writing = asyncio.ensure_future(uploads.run(partial(part.write, gathered)))
                 gathered, size = [], 0
         except (Cut, Problem) as error:
+            if not part.is_open:
+                raise  # refused while it was confirmed: there is no file any more
             trouble = error
         if writing is not None:
             await writing

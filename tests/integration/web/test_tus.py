@@ -220,6 +220,16 @@ async def test_what_is_no_video_is_refused_at_its_first_bytes(web: WebBox) -> No
     assert not await asyncio.to_thread(list, (web.config.data_dir / "uploads").glob("*.part"))
 
 
+async def test_what_is_no_video_is_refused_in_the_middle_of_a_long_request(nats: NatsBox) -> None:
+    config = replace(config_for(nats), uploads=Uploads(sync_bytes=MIB))
+    async with web_box(nats, config) as web:
+        client = await web.bearer("operator")
+        url = await create(client, 10_000_000)
+        answer = await send(client, url, b"<!doctype html><html>" + b"x" * 6_000_000, 0)
+        assert (answer.status_code, answer.json()["code"]) == (415, "not-a-video"), answer.text
+        assert not await asyncio.to_thread(list, (web.config.data_dir / "uploads").glob("*.part"))
+
+
 async def test_a_termination_frees_everything(web: WebBox) -> None:
     client = await web.bearer("operator")
     data = content(MIB)
