@@ -100,7 +100,7 @@ def parse_length(text: str | None) -> tuple[float | None, float | None]:
 def _clips(text: str | None) -> int | None:
     if not text:
         return None
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_CLIPS:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_CLIPS:
         raise _bad("clips", f"is not a whole number from 1 to {MAX_CLIPS}")
     return int(text)
 

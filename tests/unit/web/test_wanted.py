@@ -82,6 +82,8 @@ def test_any_header_is_read_or_refused(header: str) -> None:
     assert isinstance(found, Wanted) or found.status == 400
 
 
+@example({"clips": "000000005" + "99999"})
+@example({"clips": "000000001" + "0" * 5000})
 @given(
     st.dictionaries(st.sampled_from(["clips", "length", "language", "captions", "job", "again", "sha256"]), st.text())
 )
