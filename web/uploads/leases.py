@@ -44,7 +44,7 @@ class Lease:
     def ask(self) -> None:
         """End the holder's waiting for its next byte."""
         self._asked = True
-        if self._waiting is not None:
+        if self._waiting is not None and not self._waiting.expired():
             self._waiting.reschedule(asyncio.get_running_loop().time())
 
     def waiting(self, scope: asyncio.Timeout | None) -> None:
