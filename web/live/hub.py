@@ -217,6 +217,7 @@ class Hub:
             self.end(client, CLOSE_SHUTDOWN, "the server restarts", "shutdown")
 
     def figures(self) -> WebSocketFigures:
+        """From any thread: `/metrics` is made on another one than the event loop's."""
         tally = self.tally
         return WebSocketFigures(
             connections=len(self._clients),
@@ -234,7 +235,7 @@ class Hub:
             ended=dict(tally.ended),
             refused=dict(tally.refused),
             lagging=len(self._lagging),
-            waiting_bytes=sum(client.wire.waiting_bytes() for client in self._lagging),
+            waiting_bytes=sum(client.wire.waiting_bytes() for client in tuple(self._lagging)),
             ring_events=len(self._ring),
             ring_bytes=self._ring.bytes,
             gaps_filled=tally.gaps_filled,

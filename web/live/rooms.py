@@ -103,8 +103,8 @@ class Rooms:
                 del self._members[room]
 
     def sizes(self) -> dict[str, int]:
-        """Readers by room, the jobs' rooms together as `job.*`."""
+        """Readers by room, the jobs' rooms together as `job.*`. From any thread: what is looked at is a copy."""
         sizes = dict.fromkeys((*FIXED, "job.*"), 0)
-        for room, members in self._members.items():
+        for room, members in tuple(self._members.items()):
             sizes[room if room in FIXED else "job.*"] += len(members)
         return sizes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import msgspec
 import pytest
 
@@ -241,3 +244,36 @@ def test_telemetry_has_no_number_and_is_not_kept() -> None:
     (told,) = viewer.told()
     assert (told["kind"], told["job"], told["done"], told["eta_s"]) == ("progress", "a", 0.5, 3.0)
     assert enter(box, "jobs", at=("e1", 0))[1].told()[1:] == []
+
+
+def test_the_figures_may_be_asked_for_on_another_thread() -> None:
+    """`/metrics` is made on one: readers come and go meanwhile."""
+    box = hub()
+    asked, done = threading.Event(), threading.Event()
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                box.figures()
+            except RuntimeError as error:
+                failed.append(error)
+                return
+            finally:
+                asked.set()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    other = threading.Thread(target=ask)
+    other.start()
+    try:
+        asked.wait(10)
+        for number in range(3000):
+            client, _ = enter(box, *(f"job.j{number + n}" for n in range(8)), takes=False)
+            box.fact(stored(number + 1, facts.created(f"j{number}")))
+            box.closed(client)
+    finally:
+        done.set()
+        other.join()
+        sys.setswitchinterval(before)
+    assert failed == []
