@@ -117,13 +117,14 @@ class Feeder:
 
     async def _make_whole(self) -> None:
         lost = self._bus.reconnects
+        self._noted = 0  # what was noted before is in the stream by now, or belongs to one that is gone
         state = await self._bus.stream_state()
         if (reason := self._broken(state)) is not None:
             # A little of what was before is kept, so that readers of the process before this one find their place.
             self._hub.begin(state.epoch, max(state.first_seq - 1, state.last_seq - PRIME_SPAN, 0), reason)
         else:
             self._hub.tally.gaps_filled += 1
-        while True:
+        while self._bus.reconnects == lost:
             page = await self._bus.read(self._hub.seq, "evt.>", PAGE)
             for stored in page:
                 self._hub.fact(stored, live=False)
