@@ -68,16 +68,16 @@ class Doorkeeper:
 
     async def claim(self, token: str, user: str, password: str, caller: Caller) -> Entry:
         """Make the first administrator. Raises `Problem` 409 when there is one and 403 for a bad token."""
-        await self._slowed(f"address:{network(caller.remote)}")
+        address, now = f"address:{network(caller.remote)}", self._gate.clock()
+        await self._db.read(lambda db: self._slowed(db, [address], now))
         if await self.claimed():
             raise Problem(409, "claimed", "this box has an administrator already: log in")
         users.check_name(user)
         kept = await self.hash(user, password)
-        now = self._gate.clock()
 
         def take(db: sqlite3.Connection) -> Entry:
             if not claims.redeem(db, token, now):
-                throttle.count(db, f"address:{network(caller.remote)}", self._per_minute, now)
+                throttle.count(db, address, self._per_minute, now)
                 return _NOTHING
             if users.claimed(db):
                 raise Problem(409, "claimed", "this box has an administrator already: log in")
@@ -101,12 +101,9 @@ class Doorkeeper:
             f"address:{network(caller.remote)}",
             f"account:{account}",
         ]  # fmt: skip
-        for key in keys:
-            await self._slowed(key)
-        kept = await self._db.read(lambda db: users.kept_password(db, account))
-        # Counted before it is checked: guesses that run side by side count, too.
         now = self._gate.clock()
-        await self._db.change(lambda db: self._count(db, keys, now))
+        await self._admitted(keys, now)
+        kept = await self._db.read(lambda db: users.kept_password(db, account))
         fits = await self._hashed(lambda: password_fits(kept or NOBODY, password))
         if kept is None or not fits:
             raise Problem(401, "wrong-login", "the user name or the password is wrong")
@@ -128,10 +125,9 @@ class Doorkeeper:
     async def change_password(self, principal: Principal, old: str, new: str, caller: Caller) -> Entry:
         """Ends all sessions of the user and begins a new one. Raises `Problem` 403 for a wrong old password."""
         key = f"password:{principal.user}"
-        await self._slowed(key)
-        kept = await self._db.read(lambda db: users.kept_password(db, principal.user))
         now = self._gate.clock()
-        await self._db.change(lambda db: throttle.count(db, key, self._per_minute, now))
+        await self._admitted([key], now)
+        kept = await self._db.read(lambda db: users.kept_password(db, principal.user))
         if kept is None or not await self._hashed(lambda: password_fits(kept, old)):
             raise Problem(403, "wrong-password", "the old password is wrong")
         changed = await self.hash(principal.user, new)
@@ -159,13 +155,19 @@ class Doorkeeper:
         finally:
             self._waiting -= 1
 
-    def _count(self, db: sqlite3.Connection, keys: list[str], now: float) -> None:
-        for key in keys:
-            throttle.count(db, key, self._per_minute, now)
+    async def _admitted(self, keys: list[str], now: float) -> None:
+        """Count a try before it is checked, each in its turn: guesses that run side by side count, too."""
 
-    async def _slowed(self, key: str) -> None:
-        now = self._gate.clock()
-        wait = await self._db.read(lambda db: throttle.wait_s(db, key, self._per_minute, now))
+        def admit(db: sqlite3.Connection) -> None:
+            self._slowed(db, keys, now)
+            for key in keys:
+                throttle.count(db, key, self._per_minute, now)
+
+        await self._db.change(admit)
+
+    def _slowed(self, db: sqlite3.Connection, keys: list[str], now: float) -> None:
+        """Raises `Problem` 429 when one of the keys has to wait."""
+        wait = max(throttle.wait_s(db, key, self._per_minute, now) for key in keys)
         if wait > 0:
             seconds = math.ceil(wait)
             raise Problem(

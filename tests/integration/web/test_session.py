@@ -8,7 +8,7 @@ import sqlite3
 import httpx
 import pytest
 
-from appliance.accounts import claims, sessions, tokens
+from appliance.accounts import claims, sessions, throttle, tokens
 from bus.events import UserAction
 from tests.integration.web.conftest import PASSWORD, WebBox
 
@@ -132,6 +132,16 @@ async def test_guessing_is_slowed_and_the_owner_still_gets_in(web: WebBox) -> No
     web.services.gate.clock = lambda: real() + 6.5
     later = await guesser.post("/api/login", json={"user": "admin", "password": "guess number 9"})
     assert later.status_code == 401, "ten a minute: one more after six seconds"
+
+
+async def test_guesses_side_by_side_are_slowed_like_those_one_after_the_other(web: WebBox) -> None:
+    await web.add_user("anna", "admin")
+    nobody = await web.nobody()
+    wrong = {"user": "anna", "password": "not this one"}
+    answers = await asyncio.gather(*(nobody.post("/api/login", json=wrong) for _ in range(40)))
+    tried = [answer for answer in answers if answer.status_code == 401]
+    assert {answer.status_code for answer in answers} == {401, 429}
+    assert len(tried) <= throttle.BURST + 1
 
 
 async def test_a_password_change_ends_every_other_session(web: WebBox) -> None:
