@@ -35,6 +35,8 @@ class Gate:
         self.clock = clock
         self.lifetime = Lifetime(idle_s=settings.session_idle_s, most_s=settings.session_max_s)
         self._known: OrderedDict[str, tuple[Principal, float]] = OrderedDict()
+        self._forgotten = 0
+        """How often all that is known was forgotten."""
         self._listeners: list[Callable[[str], None]] = []
         self._held: dict[str, tuple[Principal, int]] = {}
 
@@ -67,6 +69,7 @@ class Gate:
         if (known := self._known.get(key)) is not None and 0 <= now - known[1] < KNOWN_S:
             return known[0]
         self._known.pop(key, None)
+        before = self._forgotten
         if kind == "session":
             found = await self.db.read(lambda db: sessions.principal(db, key, self.lifetime, now))
             if found is None:
@@ -83,6 +86,8 @@ class Gate:
             await self.db.change(lambda db: tokens.used(db, principal.id, now))
             # An answer from memory must not outlive the token.
             good_from = now if expires_at is None else min(now, expires_at - KNOWN_S)
+        if self._forgotten != before:
+            return principal  # something ended while the database was asked: not an answer to be repeated
         self._known[key] = (principal, good_from)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
@@ -109,13 +114,17 @@ class Gate:
 
     def ended(self, ids: Iterable[str] | None = None) -> None:
         """Sessions or tokens have ended (None: any may have); forget what is known and tell the listeners."""
-        self._known.clear()
+        self._forget()
         for ident in ids or ():
             for listener in self._listeners:
                 try:
                     listener(ident)
                 except Exception:
                     log.exception("a listener failed at the end of a session")
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._forgotten += 1
 
     async def watch(self) -> None:
         """Until cancelled: notice what other processes changed, sessions that are over, and forget old ones."""
@@ -124,11 +133,11 @@ class Gate:
             await asyncio.sleep(WATCH_S)
             try:
                 now, new = self.clock(), await self.db.data_version()
-                if new != version or now - checked > KNOWN_S:
-                    version, checked = new, now
-                    self._known.clear()
+                if new != version or abs(now - checked) > KNOWN_S:
+                    self._forget()
                     held = [principal for principal, _ in self._held.values()]
                     self.ended([p.id for p in held if not await self.still_valid(p)])
+                    version, checked = new, now
                 if abs(now - swept) > SWEEP_S:
                     swept = now
                     await self.db.change(lambda db: sessions.sweep(db, self.lifetime, self.clock()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from typing import Any
 
 import httpx
 import pytest
@@ -227,6 +228,28 @@ async def test_what_another_process_revokes_is_noticed(web: WebBox) -> None:
         assert await ended.get() == kept[0].id
     release()
     assert (await program.get("/api/me")).status_code == 401
+
+
+async def test_who_is_asked_about_while_it_is_revoked_is_not_remembered(web: WebBox) -> None:
+    secret = await web.token("viewer")
+    gate = web.services.gate
+    (kept,) = await web.services.db.read(tokens.all_tokens)
+    real, asked, go_on = gate.db.change, asyncio.Event(), asyncio.Event()
+
+    async def slow(change: Any) -> Any:
+        asked.set()
+        await go_on.wait()
+        return await real(change)
+
+    gate.db.change = slow  # type: ignore[method-assign]
+    asking = asyncio.create_task(gate.by_token(secret))
+    await asked.wait()
+    gate.db.change = real  # type: ignore[method-assign]
+    await gate.db.change(lambda db: tokens.revoke(db, kept.id))
+    gate.ended([kept.id])
+    go_on.set()
+    await asking
+    assert await gate.by_token(secret) is None
 
 
 def _heard(web: WebBox) -> asyncio.Queue[str]:
