@@ -133,6 +133,8 @@ class Doorkeeper:
         changed = await self.hash(principal.user, new)
 
         def change(db: sqlite3.Connection) -> tuple[Entry, list[str]]:
+            if users.kept_password(db, principal.user) != kept:
+                raise Problem(403, "wrong-password", "the old password is wrong")
             throttle.give_back(db, key)
             ended = sessions.of_user(db, principal.user)
             users.set_password(db, principal.user, changed, now)

@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from appliance.accounts import claims, sessions, throttle, tokens
+from appliance.accounts import claims, sessions, throttle, tokens, users
+from appliance.accounts.secrets import hash_password
 from bus.events import UserAction
 from tests.integration.web.conftest import PASSWORD, WebBox
 
@@ -153,6 +154,21 @@ async def test_a_password_change_ends_every_other_session(web: WebBox) -> None:
     assert changed.status_code == 200
     assert (await one.get("/api/me")).status_code == 200
     assert (await two.get("/api/me")).status_code == 401
+
+
+async def test_a_password_that_an_administrator_sets_meanwhile_stands(web: WebBox) -> None:
+    anna = await web.client("operator", "anna")
+    door, made = web.services.door, hash_password("set by an administrator", "anna")
+    real = door.hash
+
+    async def slow(user: str, password: str) -> str:
+        await web.services.db.change(lambda db: users.set_password(db, "anna", made, web.services.gate.clock()))
+        return await real(user, password)
+
+    door.hash = slow  # type: ignore[method-assign]
+    answer = await anna.post("/api/password", json={"old": PASSWORD, "new": "another good one"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "wrong-password")
+    assert await web.services.db.read(lambda db: users.kept_password(db, "anna")) == made
 
 
 async def test_changes_with_a_cookie_need_the_token_of_the_page(web: WebBox) -> None:
