@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -86,7 +87,11 @@ def chosen(text: str | None, role: str) -> Sequence[str] | None:
 
 
 async def read(ssot: SsotCache, names: Sequence[str] | None, *, bypass: bool) -> Snapshot:
-    """The document, or one of these sections only, with the least of their positions."""
+    """The document, or these sections only, with the least of their positions.
+
+    The tag of these is of their names and contents; it is empty when only this process knows them: those are never the
+    same twice.
+    """
     if names is None:
         return await ssot.read(bypass=bypass)
     found = await asyncio.gather(*(ssot.read_section(name, bypass=bypass) for name in names))
@@ -99,11 +104,12 @@ async def read(ssot: SsotCache, names: Sequence[str] | None, *, bypass: bool) ->
     parts.append(b',"stale":true}' if stale else b',"stale":false}')
     verdicts = {one.verdict for one in found}
     worst = next(verdict for verdict in ("stale", "miss", "bypass", "hit") if verdict in verdicts)
-    digest = ".".join(one.etag.removeprefix('W/"').removesuffix('"') for one in found)
+    told = "".join(f"{name}:{one.etag};" for name, one in zip(names, found, strict=True))
+    digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
     return Snapshot(
         body=b"".join(parts),
         verdict=worst,
-        etag=tag(digest, stale=bool(stale)),
+        etag=tag(digest, stale=bool(stale)) if any(one.etag for one in found) else "",
         position=position,
         age_s=max(one.age_s for one in found),
         stale=stale,
@@ -136,7 +142,7 @@ async def document(
     found = await read(services.ssot, names, bypass=bypass)
     read_at = time.perf_counter()
     headers = {
-        "ETag": found.etag,
+        **({"ETag": found.etag} if found.etag else {}),
         "X-Cache": found.verdict,
         "Cache-Control": "private, no-cache",
         "Vary": "Accept-Encoding, Authorization, Cookie",
@@ -147,7 +153,7 @@ async def document(
         return Response(b"", status_code=304, headers=headers)
     body = found.body
     coding = accepted(request.headers.get("accept-encoding", "")) if len(body) >= COMPRESS_FROM_BYTES else None
-    if coding is not None:
+    if coding is not None and found.etag:
         body = _compressed.get(found.etag, coding, body)
         headers["Content-Encoding"] = coding
     encode_ms = (time.perf_counter() - read_at) * 1e3

@@ -13,7 +13,8 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.cache.settings import Cache
-from appliance.ssot.cache import KEYS
+from appliance.services.readers import Position
+from appliance.ssot.cache import KEYS, Snapshot, SsotCache
 from bus.events import AlertRaised
 from bus.ids import new_id
 from bus.provision import provision
@@ -22,7 +23,7 @@ from tests.integration.conftest import NatsBox
 from tests.integration.ssot.conftest import RedisBox, redis
 from tests.integration.web.conftest import WebBox, config_for, web_box
 from tests.integration.web.filled import life, tell
-from web.ssot import VIEWER_SECTIONS, accepted
+from web.ssot import VIEWER_SECTIONS, accepted, read
 
 __all__ = ["redis"]
 PATH = "/api/admin/ssot"
@@ -99,6 +100,33 @@ async def test_sections_by_name_and_by_role(web: WebBox) -> None:
     assert (await operator.get(f"{PATH}?sections=cache,websocket")).json()["websocket"]["connections"] == 0
     for wrong in ("nothing", ",", "jobs,../x"):
         assert (await operator.get(f"{PATH}?sections={wrong}")).json()["code"] == "unknown-section"
+
+
+async def test_sections_that_only_this_process_knows_are_told_anew_each_time(web: WebBox) -> None:
+    operator = await web.bearer("operator")
+    first = await operator.get(f"{PATH}?sections=websocket")
+    known = {"If-None-Match": first.headers.get("etag", "*")}
+    web.services.hub.tally.resumed += 1
+    again = await operator.get(f"{PATH}?sections=websocket", headers=known)
+    assert again.status_code == 200
+    assert again.json()["websocket"]["resumed"] == first.json()["websocket"]["resumed"] + 1
+
+
+async def test_tags_tell_sections_apart_that_hold_the_same() -> None:
+    alike = await read(_Alike(), ["queue"], bypass=False)
+    other = await read(_Alike(), ["hardware"], bypass=False)
+    assert alike.etag
+    assert alike.etag != other.etag
+
+
+class _Alike(SsotCache):
+    """Every section holds nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def read_section(self, name: str, *, bypass: bool = False) -> Snapshot:
+        return Snapshot(body=b"null", verdict="hit", etag='W/"0"', position=Position("e", 1), age_s=0.0, stale=())
 
 
 async def test_it_is_compressed_for_who_wants_it(web: WebBox) -> None:
