@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from typing import Any, cast
+from collections.abc import Container
+from typing import Any, Literal, cast
 
 import brotli
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPResponseStartEvent, Message, Receive, Scope, Send
+
+from web.media import matches
 
 MIN_BYTES = 1024
 MAX_BYTES = 4 * 1024 * 1024
@@ -19,17 +22,20 @@ MAX_BYTES = 4 * 1024 * 1024
 BROTLI_QUALITY = 4
 GZIP_LEVEL = 5
 _TYPES = (b"application/json", b"application/problem+json", b"text/", b"application/openmetrics-text")
+Coding = Literal["br", "gzip"]
 Headers = list[tuple[bytes, bytes]]
 
 
-def best_encoding(accepted: str) -> str | None:
-    """`br` or `gzip`, whichever of an `Accept-Encoding` is taken first; None for neither."""
+def best_encoding(accepted: str, *, among: Container[str] = ("br", "gzip")) -> Coding | None:
+    """`br` or `gzip`, whichever of an `Accept-Encoding` is taken first and is `among` these; None for neither."""
     offered = set()
     for part in accepted.lower().split(","):
         name, _, weight = part.partition(";")
         if weight.strip().replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000"):
             offered.add(name.strip())
-    return next((name for name in ("br", "gzip") if name in offered), None)
+    if "br" in offered and "br" in among:
+        return "br"
+    return "gzip" if "gzip" in offered and "gzip" in among else None
 
 
 class Compact:
@@ -79,7 +85,7 @@ def _compacted(start: HTTPResponseStartEvent, body: bytes, scope: Scope, asked: 
             headers.append((b"etag", tag))
             if b"cache-control" not in found:
                 headers.append((b"cache-control", b"private, no-cache"))
-        if tag is not None and _matches(asked.get(b"if-none-match", b""), tag):
+        if tag is not None and matches(asked.get(b"if-none-match", b"").decode("latin-1"), tag.decode("latin-1")):
             start["status"] = 304
             start["headers"] = [h for h in headers if h[0] not in (b"content-length", b"content-type")]
             return b""
@@ -94,13 +100,6 @@ def _compacted(start: HTTPResponseStartEvent, body: bytes, scope: Scope, asked: 
             headers += [(b"content-encoding", encoding.encode()), (b"content-length", str(len(body)).encode())]
     start["headers"] = headers
     return body
-
-
-def _matches(asked: bytes, tag: bytes) -> bool:
-    """Weak comparison (RFC 9110, 8.8.3.2)."""
-    return asked.strip() == b"*" or tag.removeprefix(b"W/") in {
-        part.strip().removeprefix(b"W/") for part in asked.split(b",")
-    }
 
 
 def _weak(header: tuple[bytes, bytes]) -> tuple[bytes, bytes]:

@@ -14,7 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import brotli
 import msgspec
@@ -26,6 +26,7 @@ from litestar.types import ControllerRouterHandler
 from appliance.ssot.cache import KEYS, Snapshot, SsotCache
 from appliance.ssot.document import etag as tag
 from web.auth.routes import AnyRequest
+from web.compact import Coding, best_encoding
 from web.media import matches
 from web.problems import Problem
 from web.services import Given
@@ -37,7 +38,6 @@ COMPRESS_FROM_BYTES = 1400
 MAX_COMPRESSED = 32
 
 _encoder = msgspec.json.Encoder()
-Coding = Literal["br", "gzip"]
 
 
 class Compressed:
@@ -60,17 +60,6 @@ class Compressed:
 
 
 _compressed = Compressed()
-
-
-def accepted(header: str) -> Coding | None:
-    """The coding to answer with, by an Accept-Encoding header; None: as it is."""
-    offered = {}
-    for part in header.lower().split(","):
-        name, _, parameter = part.strip().partition(";")
-        offered[name.strip()] = parameter.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    if offered.get("br"):
-        return "br"
-    return "gzip" if offered.get("gzip") else None
 
 
 def chosen(text: str | None, role: str) -> Sequence[str] | None:
@@ -152,7 +141,7 @@ async def document(
         headers["Server-Timing"] = f"ssot;dur={(read_at - started) * 1e3:.2f}"
         return Response(b"", status_code=304, headers=headers)
     body = found.body
-    coding = accepted(request.headers.get("accept-encoding", "")) if len(body) >= COMPRESS_FROM_BYTES else None
+    coding = best_encoding(request.headers.get("accept-encoding", "")) if len(body) >= COMPRESS_FROM_BYTES else None
     if coding is not None and found.etag:
         body = _compressed.get(found.etag, coding, body)
         headers["Content-Encoding"] = coding

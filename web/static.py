@@ -19,6 +19,8 @@ from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
+from web.compact import best_encoding
+from web.media import matches
 from web.problems import Problem, not_found
 
 BUNDLE = Path(__file__).parent / "ui" / "dist"
@@ -61,11 +63,10 @@ def _asset(path: Path) -> Asset:
 
 def send(request: Request[Any, Any, Any], asset: Asset, cache_control: str) -> Response[bytes]:
     """The asset in the best encoding that the client takes, or 304 when it has it."""
-    accepted = request.headers.get("accept-encoding", "")
-    offered = {part.partition(";")[0].strip() for part in accepted.split(",") if "q=0" not in part.replace("q=0.", "")}
-    encoding = next((name for name in ("br", "gzip") if name in offered and name in asset.bodies), "identity")
+    best = best_encoding(request.headers.get("accept-encoding", ""), among=asset.bodies)
+    encoding = best or "identity"
     headers = {"ETag": asset.etag, "Cache-Control": cache_control, "Vary": "Accept-Encoding"}
-    if request.headers.get("if-none-match") == asset.etag:
+    if matches(request.headers.get("if-none-match", ""), asset.etag):
         return Response(b"", status_code=304, headers=headers, media_type=asset.media_type)
     if encoding != "identity":
         headers["Content-Encoding"] = encoding

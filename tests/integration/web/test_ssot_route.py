@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 import brotli
 import httpx
 import msgspec
-import pytest
 from msgspec.structs import replace
 
 from appliance.cache.settings import Cache
@@ -23,7 +22,7 @@ from tests.integration.conftest import NatsBox
 from tests.integration.ssot.conftest import RedisBox, redis
 from tests.integration.web.conftest import WebBox, config_for, web_box
 from tests.integration.web.filled import life, tell
-from web.ssot import VIEWER_SECTIONS, accepted, read
+from web.ssot import VIEWER_SECTIONS, read
 
 __all__ = ["redis"]
 PATH = "/api/admin/ssot"
@@ -139,22 +138,6 @@ async def test_it_is_compressed_for_who_wants_it(web: WebBox) -> None:
             raw = b"".join([chunk async for chunk in answer.aiter_raw()])
         assert msgspec.json.decode(decompress(raw))["jobs"] == plain["jobs"]
         assert len(raw) < len(msgspec.json.encode(plain)) / 3
-
-
-@pytest.mark.parametrize(
-    ("header", "coding"),
-    [
-        ("", None),
-        ("gzip", "gzip"),
-        ("gzip, deflate, br, zstd", "br"),
-        ("br;q=0, gzip", "gzip"),
-        ("gzip;q=0", None),
-        ("GZIP;q=0.5", "gzip"),
-        ("identity", None),
-    ],
-)
-def test_what_is_accepted(header: str, coding: str | None) -> None:
-    assert accepted(header) == coding
 
 
 async def test_without_a_database_or_bus_the_last_copy_is_told_as_stale(nats: NatsBox) -> None:
