@@ -7,6 +7,7 @@ before it with O_NOFOLLOW, so that nothing planted in the data folder leads out 
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ from web.problems import Problem
 CHUNK_BYTES = 256 * 1024
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO)
+"""Of these the last one is a socket's."""
 _SAFE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ._-()")
 
 
@@ -37,10 +40,10 @@ class OpenFile(NamedTuple):
 
 
 def open_below(root: Path, parts: Iterable[str]) -> OpenFile | None:
-    """The regular file `root/part/…/part`, None when there is none. Blocking.
+    """The regular file `root/part/…/part`, None when there is none (or a link in its place). Blocking.
 
     The first part (`output`, `jobs`) may be a link, for an operator who keeps it on another disk. Raises ValueError for
-    a part that is not a plain name.
+    a part that is not a plain name, OSError when it cannot be told.
     """
     *folders, name = parts
     for part in (*folders, name):
@@ -56,8 +59,10 @@ def open_below(root: Path, parts: Iterable[str]) -> OpenFile | None:
             file = os.open(name, _FILE, dir_fd=fd)
         finally:
             os.close(fd)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in _NOT_THERE:
+            return None
+        raise
     status = os.fstat(file)
     if not stat.S_ISREG(status.st_mode):
         os.close(file)
