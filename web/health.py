@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable
 
 from litestar import Response, get
@@ -47,7 +48,7 @@ async def _reason(question: Awaitable[object]) -> str | None:
             await question
     except TimeoutError:
         return f"no answer within {ANSWER_S:g} s"
-    except (BusError, SourceUnavailable) as error:
+    except (BusError, SourceUnavailable, sqlite3.Error) as error:
         return str(error)
     return None
 

@@ -154,7 +154,7 @@ def answer(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]
     """The exception handler of the application."""
     problem = problem_of(error)
     ident = request.scope.get("state", {}).get("request_id")
-    if problem.status >= 500 and problem.status not in (503, 507):
+    if problem.status >= 500 and (problem.status not in (503, 507) or isinstance(error, sqlite3.Error)):
         log.error("a request failed", exc_info=error, extra={"request": ident, "path": request.scope["path"]})
     if ident is not None:
         problem.more.setdefault("request", ident)

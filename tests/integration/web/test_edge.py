@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 
 import pytest
@@ -26,6 +27,24 @@ async def test_without_the_bus_it_is_alive_but_not_ready(web: WebBox) -> None:
     assert ready.status_code == 503
     assert ready.json()["parts"]["bus"]
     assert ready.json()["parts"]["store"] is None
+
+
+async def test_a_database_that_fails_is_named_and_logged(web: WebBox, caplog: pytest.LogCaptureFixture) -> None:
+    nobody = await web.nobody()
+
+    async def broken() -> bool:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    web.services.door.claimed = broken  # type: ignore[method-assign]
+    ready = await nobody.get("/readyz")
+    assert (ready.status_code, ready.json()["parts"]["accounts"]) == (503, "database disk image is malformed")
+
+    async def wrong() -> bool:
+        raise sqlite3.OperationalError("no such column: x")
+
+    web.services.door.claimed = wrong  # type: ignore[method-assign]
+    assert (await nobody.get("/api/me")).json()["code"] == "database-unavailable"
+    assert "no such column: x" in caplog.text
 
 
 async def test_every_answer_has_the_headers(web: WebBox) -> None:
