@@ -50,7 +50,9 @@ async def events(
             name="type", description="Only these types, separated by commas: `job:failed,clip:failed`.", max_length=1000
         ),
     ] = None,
-    job: Annotated[str | None, QueryParameter(description="Only this job's.", pattern=r"^[0-9a-z]{26}$")] = None,
+    job: Annotated[
+        str | None, QueryParameter(description="Only this job's.", pattern=r"^[0-9a-z]{26}$", max_length=26)
+    ] = None,
     limit: Limit = 100,
 ) -> EventPage:
     """From the database's full copy of the facts. What people did (`user:action`) is told to administrators only."""

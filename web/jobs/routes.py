@@ -97,7 +97,7 @@ async def list_jobs(
     ] = None,
     limit: Annotated[int, QueryParameter(description="Most jobs to answer with.", ge=1, le=200)] = 50,
     cursor: Annotated[
-        str | None, QueryParameter(description="`next` of the page before.", pattern=r"^[0-9a-z]{26}$")
+        str | None, QueryParameter(description="`next` of the page before.", pattern=r"^[0-9a-z]{26}$", max_length=26)
     ] = None,
 ) -> JobList:
     """A page at a time; `next` is the cursor of the following one."""

@@ -27,7 +27,8 @@ from bus.events import (
 from bus.subjects import item_filter
 from web.live.hub import Hub
 
-JobId = Annotated[str, PathParameter(pattern=r"^[0-9a-z]{26}$", description="Id of a job.")]
+JobId = Annotated[str, PathParameter(pattern=r"^[0-9a-z]{26}$", max_length=26, description="Id of a job.")]
+"""The length is told twice: `$` alone takes a line's end after it."""
 ClipNumber = Annotated[int, PathParameter(ge=1, le=9999, description="Number of a clip within its job, from 1.")]
 ClipFile = Annotated[str, PathParameter(description="video, thumbnail, captions.srt or captions.vtt.")]
 _ENDED_STATES = {

@@ -148,8 +148,10 @@ async def test_a_body_past_the_limit_is_refused(web: WebBox) -> None:
         "/api/clips/01zzzzzzzzzzzzzzzzzzzzzzzz/82336834949414240256/video",
         "/api/admin/events?after=99999999999999999999",
         "/api/storage/forecast?size_bytes=99999999999999999999999",
+        "/api/jobs/01zzzzzzzzzzzzzzzzzzzzzzzz%0A",
+        "/api/jobs/01zzzzzzzzzzzzzzzzzzzzzzzz%0A/events",
     ],
 )
-async def test_a_number_past_all_bounds_is_a_bad_request_or_nothing(web: WebBox, path: str) -> None:
+async def test_a_number_or_id_past_all_bounds_is_a_bad_request_or_nothing(web: WebBox, path: str) -> None:
     admin = await web.client("admin")
     assert (await admin.get(path)).status_code in (400, 404)
