@@ -23,7 +23,7 @@ AT_ONCE_S = 1.0
 AGAIN_S = 1.0
 BATCH = 100
 MAX_UNSAID = 100_000
-"""Lines that may wait for the bus; past them nothing that would add one is done."""
+"""Lines that may wait for the bus; past them whoever would add one is told, with 503."""
 
 
 class AuditTrail:

@@ -131,10 +131,11 @@ async def cancel(request: AnyRequest, services: Given, job: JobId) -> Job:
     """What it has made so far is kept for a retry. A job that has ended is answered as it is."""
     assert request.user is not None
     done = await intake.cancel_job(services.bus, job, by=request.user.user)
+    if done:
+        await _audit(services, request, "job.cancel", job)
     found = (await find(services.readers, services.bus, services.hub, job)).job
     if not done:
         return found
-    await _audit(services, request, "job.cancel", job)
     return replace(found, state="cancelled", stage=None, progress=None)
 
 

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.control.ledger import hold, release
+from appliance.errors import SourceUnavailable
 from appliance.storage.settings import Admission
 from bus.events import FilesPinned, JobCancelled, JobCreated, JobDeleted, JobRetried, UserAction
 from bus.ids import new_id
@@ -174,6 +175,22 @@ async def test_the_log_is_told_from_its_end_in_whole_lines(web: WebBox) -> None:
     quiet = new_id()
     await tell(web, facts.created(quiet))
     assert (await viewer.get(f"/api/jobs/{quiet}/log")).text == ""
+
+
+async def test_a_cancel_is_in_the_audit_trail_also_when_the_job_cannot_be_shown(
+    web: WebBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = await web.client("operator")
+    job = (await operator.post("/api/jobs", json={"url": "https://example.org/talk.mp4"})).json()["job"]
+
+    async def away(*_: object) -> None:
+        raise SourceUnavailable("the database does not answer")
+
+    monkeypatch.setattr(web.services.readers, "run", away)
+    assert (await operator.post(f"/api/jobs/{job}/cancel")).status_code == 503
+    assert await said(web, JobCancelled, job)
+    actions = [told.action for told in await said(web, UserAction) if isinstance(told, UserAction)]
+    assert actions[-1] == "job.cancel"
 
 
 async def test_cancel_retry_pin_and_delete_are_facts_with_a_name(web: WebBox) -> None:
