@@ -5,6 +5,7 @@ Only JSON and text are touched, and only answers that come in one piece, so medi
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 from collections.abc import Container
@@ -18,7 +19,9 @@ from web.media import matches
 
 MIN_BYTES = 1024
 MAX_BYTES = 4 * 1024 * 1024
-"""Compressing more would hold up everything else in the process."""
+"""Compressing more would take longer than sending it."""
+THREAD_BYTES = 128 * 1024
+"""From here on it is done on a thread: on the event loop it would hold up everything else in the process."""
 BROTLI_QUALITY = 4
 GZIP_LEVEL = 5
 _TYPES = (b"application/json", b"application/problem+json", b"text/", b"application/openmetrics-text")
@@ -58,11 +61,13 @@ class Compact:
                 return
             if start is not None and message["type"] == "http.response.body":
                 held, start = start, None
-                if message.get("more_body", False):
-                    await send(held)
-                else:
-                    message["body"] = _compacted(held, message["body"], scope, asked)
-                    await send(held)
+                if not message.get("more_body", False):
+                    body = message["body"]
+                    if len(body) < THREAD_BYTES:
+                        message["body"] = _compacted(held, body, scope, asked)
+                    else:
+                        message["body"] = await asyncio.to_thread(_compacted, held, body, scope, asked)
+                await send(held)
             await send(message)
 
         await self._app(scope, receive, cast("Send", send_compact))

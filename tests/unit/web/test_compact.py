@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from typing import Any
 
 import brotli
@@ -80,6 +81,23 @@ async def test_large_text_is_compressed(encoding: str, unpack: Any) -> None:
     assert got.headers["vary"] == "Accept-Encoding"
     assert int(got.headers["content-length"]) == len(got.body) < len(BODY)
     assert unpack(got.body) == BODY
+
+
+async def test_much_text_does_not_hold_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+    real = gzip.compress
+
+    def compress(data: bytes, level: int) -> bytes:
+        threads.append(threading.current_thread())
+        return real(data, level)
+
+    monkeypatch.setattr(gzip, "compress", compress)
+    much = BODY * 100
+    got = await ask(much, accept_encoding="gzip")
+    assert gzip.decompress(got.body) == much
+    assert int(got.headers["content-length"]) == len(got.body)
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_what_is_not_compressed() -> None:
