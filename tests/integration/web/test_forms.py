@@ -9,8 +9,7 @@ import pytest
 
 from bus.events import JobCreated
 from tests.integration.web.conftest import WebBox
-from tests.integration.web.test_tus import facts, stored
-from tests.integration.web.uploading import content, sha256
+from tests.integration.web.uploading import content, facts, sha256, stored
 
 MIB = 1024 * 1024
 

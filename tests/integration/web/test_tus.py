@@ -1,4 +1,4 @@
-"""Resumable uploads over real HTTP: the protocol, its extensions, and every way in which a client can vanish."""
+"""Resumable uploads over real HTTP: the protocol and its extensions, and what is refused before and on the way."""
 
 from __future__ import annotations
 
@@ -6,47 +6,31 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from msgspec.structs import replace
 
 from appliance.face import Uploads
 from appliance.uploads import content_path, part_path
-from bus.events import Command, FileUploaded, JobCreated, UserAction
-from bus.stored import Stored
+from bus.events import FileUploaded, JobCreated, UserAction
 from tests.integration.conftest import NatsBox
 from tests.integration.web.conftest import WebBox, config_for, web_box
 from tests.integration.web.uploading import (
     OFFSET_TYPE,
     TUS,
-    RawPatch,
     checksum,
+    commands,
     content,
     create,
+    facts,
     metadata,
     offset,
     send,
     send_raw,
     sha256,
+    stored,
 )
-from web.uploads.leases import IDLE_S
-from web.uploads.sweep import Sweeper
 
 MIB = 1024 * 1024
-
-
-async def facts(web: WebBox) -> list[Stored]:
-    return await web.services.bus.read(0, "evt.file.>") + await web.services.bus.read(0, "evt.job.>")
-
-
-async def commands(web: WebBox) -> list[Command]:
-    from bus.events import decode_command
-
-    return [decode_command(s.data) for s in await web.services.bus.read(0, "cmd.>")]
-
-
-def stored(web: WebBox, data: bytes) -> bytes:
-    return content_path(web.config.data_dir, sha256(data)).read_bytes()
 
 
 async def test_an_upload_in_pieces_becomes_one_job(web: WebBox) -> None:
@@ -230,150 +214,6 @@ async def test_what_is_no_video_is_refused_in_the_middle_of_a_long_request(nats:
         assert not await asyncio.to_thread(list, (web.config.data_dir / "uploads").glob("*.part"))
 
 
-async def test_a_termination_frees_everything(web: WebBox) -> None:
-    client = await web.bearer("operator")
-    data = content(MIB)
-    url = await create(client, 2 * MIB)
-    assert (await send(client, url, data, 0)).status_code == 204
-    raw = await RawPatch.begin(client, url, MIB, MIB)
-    await raw.send(data[:1000])
-    assert (await client.delete(url, headers=TUS)).status_code == 204, "whatever comes in for it"
-    assert await raw.status() == 423
-    await raw.close()
-    assert (await client.head(url, headers=TUS)).status_code == 404
-    assert not await asyncio.to_thread(list, (web.config.data_dir / "uploads").glob("*.part"))
-
-
-@pytest.mark.parametrize("how", ["fin", "rst"])
-async def test_what_came_before_a_cut_is_kept(web: WebBox, how: str) -> None:
-    client = await web.bearer("operator")
-    data = content(2 * MIB)
-    url = await create(client, len(data))
-    raw = await RawPatch.begin(client, url, 0, len(data))
-    await raw.send(data[: MIB + 5])
-    # Not before the server has seen them: a reset throws away what its kernel still holds.
-    await received(web, url, MIB // 2)
-    if how == "rst":
-        raw.reset()
-    else:
-        raw.writer.write_eof()
-    at = await released(web, client, url)
-    if how == "fin":
-        assert at == MIB + 5, "nothing of what came is lost"
-        await raw.close()
-    assert (await send(client, url, data[at:], at)).status_code == 204
-    assert await asyncio.to_thread(stored, web, data) == data
-
-
-async def received(web: WebBox, url: str, least: int) -> None:
-    """Waits until so many bytes have been handed to the file."""
-    ident = url.rsplit("/", 1)[-1]
-    async with asyncio.timeout(20):
-        while True:
-            part = web.services.uploads._parts.get(ident)
-            if part is not None and part.written_bytes >= least:
-                return
-            await asyncio.sleep(0.01)
-
-
-async def released(web: WebBox, client: httpx.AsyncClient, url: str) -> int:
-    """Waits until nobody holds the upload; its offset."""
-    ident = url.rsplit("/", 1)[-1]
-    async with asyncio.timeout(20):
-        while ident in web.services.uploads.leases:
-            await asyncio.sleep(0.01)
-    return await offset(client, url)
-
-
-async def test_a_dead_connection_hands_over(web: WebBox) -> None:
-    """The client has lost its connection, and the server does not know: the next request gets the upload."""
-    client = await web.bearer("operator")
-    data = content(2 * MIB)
-    url = await create(client, len(data))
-    dead = await RawPatch.begin(client, url, 0, len(data))
-    await dead.send(data[:MIB])
-    await asyncio.sleep(IDLE_S + 0.1)  # silence is what this test is about
-    at = await offset(client, url)
-    assert at == MIB
-    assert await dead.status() == 423
-    assert (await send(client, url, data[at:], at)).status_code == 204
-    await dead.close()
-    assert await asyncio.to_thread(stored, web, data) == data
-
-
-async def test_a_live_connection_is_left_alone(web: WebBox) -> None:
-    """Two tabs on one file: the second one waits its turn, the bytes of the two are never mixed."""
-    client = await web.bearer("operator")
-    data = content(2 * MIB)
-    url = await create(client, len(data))
-    first = await RawPatch.begin(client, url, 0, len(data))
-    await first.send(data[:1000])
-    sending = asyncio.create_task(_slowly(first, data[1000:], until=(late := asyncio.Event())))
-    second = await send(client, url, b"\0" * 1000, 0)
-    assert (second.status_code, second.json()["code"]) == (423, "locked")
-    assert "Retry-After" in second.headers
-    late.set()
-    await sending
-    assert await first.status() == 204
-    await first.close()
-    assert await asyncio.to_thread(stored, web, data) == data
-
-
-async def _slowly(raw: RawPatch, data: bytes, until: asyncio.Event) -> None:
-    at = 0
-    while at < len(data):
-        step = 1000 if not until.is_set() else len(data)
-        await raw.send(data[at : at + step])
-        at += step
-        await asyncio.sleep(0.02)
-
-
-async def test_two_patches_at_once_never_mix(web: WebBox) -> None:
-    client = await web.bearer("operator")
-    data = content(4 * MIB)
-    for _ in range(10):
-        url = await create(client, len(data), job="no")
-        one, two = await asyncio.gather(send(client, url, data, 0), send(client, url, b"\0" * len(data), 0))
-        assert sorted([one.status_code, two.status_code]) in (
-            [204, 409],
-            [204, 415],
-            [204, 423],
-            [409, 415],
-            [410, 415],
-        )
-
-
-async def test_a_silent_client_is_ended(nats: NatsBox) -> None:
-    config = replace(config_for(nats), uploads=Uploads(stall_timeout_s=1.0))
-    async with web_box(nats, config) as web:
-        client = await web.bearer("operator")
-        data = content(100_000)
-        url = await create(client, len(data))
-        raw = await RawPatch.begin(client, url, 0, len(data))
-        await raw.send(data[:60_000])
-        assert await raw.status() == 408
-        await raw.close()
-        assert await offset(client, url) == 60_000
-
-
-async def test_the_same_file_twice_at_once_is_one_source_and_one_job(web: WebBox) -> None:
-    client = await web.bearer("operator")
-    data = content(MIB)
-    urls = [await create(client, len(data)) for _ in range(4)]
-    answers = await asyncio.gather(*(send(client, url, data, 0) for url in urls))
-    assert {answer.status_code for answer in answers} == {204}
-    assert len({answer.headers["Appliance-Job"] for answer in answers}) == 1
-    contents = await asyncio.to_thread(list, (web.config.data_dir / "uploads" / "content").iterdir())
-    assert [path.name for path in contents] == [sha256(data)]
-    told = [type(s.event).__name__ for s in await facts(web)]
-    assert sorted(told) == ["FileUploaded"] * 4 + ["JobCreated"]
-    assert len(await commands(web)) == 1
-    other = await create(client, len(data), clips="7")
-    again = await create(client, len(data), again="yes")
-    jobs = {(await send(client, url, data, 0)).headers["Appliance-Job"] for url in (other, again)}
-    assert len(jobs | {answers[0].headers["Appliance-Job"]}) == 3, "other wishes, or asked for: a job of its own"
-
-
 async def test_uploads_are_their_owners(web: WebBox) -> None:
     one, two, admin = (
         await web.client("operator", "ann"),
@@ -399,32 +239,6 @@ async def test_a_person_has_a_bounded_number_of_unfinished_uploads(nats: NatsBox
         assert (answer.status_code, answer.json()["code"]) == (429, "too-many-uploads")
 
 
-async def test_abandoned_uploads_go_and_live_ones_stay(web: WebBox) -> None:
-    client = await web.bearer("operator")
-    data = content(MIB)
-    gone, live, done = [await create(client, len(data)) for _ in range(3)]
-    assert (await send(client, gone, data[:1000], 0)).status_code == 204
-    assert (await send(client, done, data, 0)).status_code == 204
-    stray = web.config.data_dir / "uploads" / "01zzzzzzzzzzzzzzzzzzzzzzzz.part"
-    await asyncio.to_thread(stray.write_bytes, b"left over")
-    raw = await RawPatch.begin(client, live, 0, len(data))
-    await raw.send(data[:10])
-    await received(web, live, 0)
-    uploads = web.services.uploads
-    real = uploads.clock
-    uploads.clock = lambda: real() + web.config.uploads.expire_s + 1
-    sweeper = Sweeper(uploads, web.services.readers, web.services.bus)
-    assert (await client.head(gone, headers=TUS)).status_code == 410
-    await sweeper.sweep()
-    parts = await asyncio.to_thread(lambda: sorted(p.name for p in (web.config.data_dir / "uploads").glob("*.part")))
-    assert parts == [part_path(web.config.data_dir, live.rsplit("/", 1)[-1]).name]
-    assert (await client.head(gone, headers=TUS)).status_code == 404
-    assert await asyncio.to_thread(stored, web, data) == data, "its job is not in the read model yet: kept"
-    await raw.close()
-    removed = [s.event for s in await web.services.bus.read(0, "evt.file.deleted.>")]
-    assert len(removed) == 1
-
-
 async def test_the_audit_trail_tells_who_uploaded_what(web: WebBox) -> None:
     client = await web.bearer("operator")
     url = await create(client, 1000)
@@ -443,41 +257,6 @@ async def test_a_post_can_stand_for_a_patch(web: WebBox) -> None:
     headers = {**TUS, "Content-Type": OFFSET_TYPE, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
     assert (await client.post(url, content=data, headers=headers)).status_code == 204
     assert await asyncio.to_thread(stored, web, data) == data
-
-
-async def test_without_the_bus_the_bytes_are_taken_and_the_job_comes_later(web: WebBox) -> None:
-    client = await web.bearer("operator")
-    data = content(MIB)
-    url = await create(client, len(data))
-    await web.nats.kill()
-    answer = await send(client, url, data, 0)
-    assert answer.status_code == 204, "what was asked for is safe"
-    item = (await client.get(url)).json()
-    assert (item["state"], item["waiting"]) == ("complete", "the event bus does not answer")
-    await web.nats.start()
-    assert await web.services.courier.told(item["id"], 60)
-    assert [type(s.event).__name__ for s in await facts(web)] == ["FileUploaded", "JobCreated"]
-
-
-async def test_while_intake_is_closed_nothing_begins_and_what_is_under_way_waits(web: WebBox) -> None:
-    from appliance.control.ledger import hold, release
-
-    client = await web.bearer("operator")
-    data = content(MIB)
-    url = await create(client, len(data))
-    await hold(web.services.bus, "intake", "operator", by="test", reason="maintenance")
-    async with asyncio.timeout(10):
-        await web.services.ledger.until("intake", "pause")
-    refused = await client.post("/api/uploads", headers={**TUS, "Upload-Length": "1000"})
-    assert (refused.status_code, refused.json()["code"]) == (503, "intake-closed")
-    assert "maintenance" in refused.json()["detail"]
-    assert (await send(client, url, data, 0)).status_code == 204
-    item = (await client.get(url)).json()
-    assert "maintenance" in item["waiting"]
-    assert await commands(web) == []
-    await release(web.services.bus, "intake", "operator", by="test", reason="done")
-    assert await web.services.courier.told(item["id"], 60)
-    assert len(await commands(web)) == 1
 
 
 def test_paths_are_made_of_ids_only(tmp_path: Path) -> None:

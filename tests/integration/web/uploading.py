@@ -11,6 +11,11 @@ import struct
 
 import httpx
 
+from appliance.uploads import content_path
+from bus.events import Command, decode_command
+from bus.stored import Stored
+from tests.integration.web.conftest import WebBox
+
 HEAD = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
 TUS = {"Tus-Resumable": "1.0.0"}
 OFFSET_TYPE = "application/offset+octet-stream"
@@ -114,3 +119,15 @@ class RawPatch:
             await self.writer.wait_closed()
         except OSError:
             return
+
+
+async def facts(web: WebBox) -> list[Stored]:
+    return await web.services.bus.read(0, "evt.file.>") + await web.services.bus.read(0, "evt.job.>")
+
+
+async def commands(web: WebBox) -> list[Command]:
+    return [decode_command(s.data) for s in await web.services.bus.read(0, "cmd.>")]
+
+
+def stored(web: WebBox, data: bytes) -> bytes:
+    return content_path(web.config.data_dir, sha256(data)).read_bytes()
