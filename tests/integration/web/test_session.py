@@ -246,7 +246,9 @@ async def test_what_another_process_revokes_is_noticed(web: WebBox) -> None:
     assert (await program.get("/api/me")).status_code == 401
 
 
-async def test_who_is_asked_about_while_it_is_revoked_is_not_remembered(web: WebBox) -> None:
+async def test_who_is_asked_about_while_it_is_revoked_is_not_remembered(
+    web: WebBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     secret = await web.token("viewer")
     gate = web.services.gate
     (kept,) = await web.services.db.read(tokens.all_tokens)
@@ -257,11 +259,11 @@ async def test_who_is_asked_about_while_it_is_revoked_is_not_remembered(web: Web
         await go_on.wait()
         return await real(change)
 
-    gate.db.change = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(gate.db, "change", slow)
     asking = asyncio.create_task(gate.by_token(secret))
     await asked.wait()
-    gate.db.change = real  # type: ignore[method-assign]
-    await gate.db.change(lambda db: tokens.revoke(db, kept.id))
+    monkeypatch.undo()
+    await real(lambda db: tokens.revoke(db, kept.id))
     gate.ended([kept.id])
     go_on.set()
     await asking
