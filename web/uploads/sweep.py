@@ -71,8 +71,10 @@ class Sweeper:
                 await self._say(f"uploads/{upload.id}.part", upload.offset_bytes, "nothing came for uploads.expire_s")
 
     async def _orphans(self) -> None:
+        files = await self._uploads.run(lambda: _files(uploads_dir(self._data_dir)))
+        # Read after the files: an upload has its row before it has its file.
         known = {upload.id for upload in await self._uploads.db.read(lambda db: table.of_owner(db, None, -1))}
-        for path in await self._uploads.run(lambda: _files(uploads_dir(self._data_dir))):
+        for path in files:
             ident = path.name.removesuffix(PART_SUFFIX)
             if path.name.endswith(PART_SUFFIX) and ident not in known and ident not in self._uploads.leases:
                 await self._uploads.run(partial(path.unlink, missing_ok=True))
