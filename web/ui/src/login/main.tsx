@@ -2,21 +2,13 @@
 
 import { useState } from "preact/hooks";
 import { get, post, Problem } from "../core/api.ts";
+import { destination } from "../core/destination.ts";
 import { t } from "../core/strings.ts";
 import { Button, Field, Notice } from "../parts/basics.tsx";
 import { Card, Password } from "../parts/card.tsx";
 import { applyTheme, draw } from "../parts/frame.tsx";
 
-/** Where to go afterwards: only to a page of this box. */
-function destination(): string {
-  const next = new URLSearchParams(location.search).get("next") ?? "/";
-  try {
-    const url = new URL(next, location.origin);
-    return url.origin === location.origin ? url.pathname + url.hash : "/";
-  } catch {
-    return "/";
-  }
-}
+const after = () => destination(new URLSearchParams(location.search).get("next"), location.origin);
 
 function explain(error: unknown): string {
   if (!(error instanceof Problem)) throw error;
@@ -37,7 +29,7 @@ function Login({ claimed }: { claimed: boolean }) {
     setError(null);
     try {
       await post("/api/login", { user, password }, { anonymous: true });
-      location.replace(destination());
+      location.replace(after());
     } catch (problem) {
       setError(explain(problem));
       setBusy(false);
@@ -92,7 +84,7 @@ async function start(): Promise<void> {
   let claimed = true;
   try {
     await get("/api/me", { anonymous: true });
-    location.replace(destination());
+    location.replace(after());
     return;
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
