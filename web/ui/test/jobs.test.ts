@@ -98,6 +98,12 @@ test("a cancelled job stops where it was; a retried one goes on", () => {
   assert.equal(view.job.ended_at, null);
 });
 
+test("a job that is retried has no failed clip any more", () => {
+  const view = fold([event("job:retried", { by: "anna", stage: "faces" })], fold(life()));
+  assert.deepEqual(view.clips.map((clip) => [clip.state, clip.error]), [["ready", null], ["planned", null]]);
+  assert.deepEqual([view.job.clips_ready, view.job.clips_failed], [1, 0]);
+});
+
 test("a start after the end is void", () => {
   const view = fold([event("job:cancelled"), event("job:detecting", { clip: 1, stage: "faces" })], fold(life().slice(0, 9)));
   assert.equal(view.job.state, "cancelled");

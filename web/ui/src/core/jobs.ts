@@ -254,10 +254,13 @@ function retried(view: JobView, event: BoxEvent): JobView {
     return { ...next, job };
   }
   const state = view.job.clips_planned == null ? "queued" : "clipping";
+  // Whatever is not ready goes on, each clip at the stage that a fact of its own will name.
+  const clips = view.clips.map((clip): Clip => (clip.state === "ready" ? clip : { ...clip, state: "planned", error: null }));
   return {
     ...view,
+    clips,
     retry: null,
-    job: { ...view.job, state, stage, ended_at: null, error: null, error_code: null },
+    job: { ...view.job, state, stage, ended_at: null, error: null, error_code: null, clips_failed: 0 },
   };
 }
 
