@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.box import ADMIN, PASSWORD, VIEWER, BrowserBox
 from tests.browser.conftest import SHOTS, Visitor
@@ -169,6 +169,28 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(
     assert not sent
     upload.get_by_role("button", name="Cancel upload huge.mp4").click()
     expect(upload).to_have_count(0)
+
+
+def test_an_upload_that_is_cancelled_before_it_begins_is_never_sent(visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    held: list[Route] = []
+    sender = re.compile(r"/assets/browser-.*\.js$")  # fetched for the first upload; on a slow way here
+    visitor.context.route(sender, lambda route: held.append(route))
+    page = visitor.open("/")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.locator("input[type=file]").first.set_input_files(
+        {"name": "never.mp4", "mimeType": "video/mp4", "buffer": bytes(1000)}
+    )
+    upload = page.locator("[data-upload='never.mp4']")
+    expect(upload).to_have_attribute("data-state", "sending")
+    upload.get_by_role("button", name="Cancel upload never.mp4").click()
+    expect(upload).to_have_count(0)
+    assert len(held) == 1
+    with page.expect_response(held[0].request.url):
+        held[0].continue_()
+    page.wait_for_timeout(500)
+    assert not sent
 
 
 def test_a_failure_is_told_in_plain_words_and_replayed(box: BrowserBox, visit: Visitor, claimed: object) -> None:

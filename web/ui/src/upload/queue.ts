@@ -112,6 +112,7 @@ export class Sending {
   async cancel(): Promise<void> {
     this.clear();
     const { state } = this.view.peek();
+    this.set({ state: "paused" }); // what is still on its way to being sent sees it and stays
     await this.tus?.abort();
     forget(this);
     if (this.id && state !== "done") {
