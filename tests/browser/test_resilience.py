@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from tests.browser.box import BrowserBox
 from tests.browser.conftest import Visitor, note
@@ -148,3 +148,22 @@ def test_a_page_that_wakes_up_replaces_its_dead_socket(box: BrowserBox, visit: V
     assert len(sockets) > 1
     hold(page, box, "")
     expect(page.locator("[data-stage=crop]")).not_to_contain_text("Paused")
+
+
+def test_a_page_opened_while_the_box_does_not_answer_comes_by_itself(visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    visitor.refusals = ("503",)
+    refused: list[str] = []
+
+    def answer(route: Route) -> None:
+        if len(refused) == 2:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        route.fulfill(status=503, content_type="application/problem+json", body='{"detail": "the box starts"}')
+
+    visitor.context.route("**/api/me", answer)
+    page = visitor.open("/")
+    expect(page.get_by_text("the box starts")).to_be_visible()
+    expect(page.locator(LIVE)).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("the box starts")).to_have_count(0)

@@ -5,7 +5,7 @@ import { signal } from "@preact/signals";
 import { get, post, Problem, useCsrf, whenLoggedOut } from "../core/api.ts";
 import type { Me, Role } from "../core/model.ts";
 import { t } from "../core/strings.ts";
-import { Button, FreshnessBadge, Toasts } from "./basics.tsx";
+import { Button, FreshnessBadge, Notice, Toasts } from "./basics.tsx";
 import { Questions } from "./dialog.tsx";
 import { Logo, type IconName } from "./icons.tsx";
 
@@ -18,27 +18,36 @@ export function may(role: Role): boolean {
 }
 
 const SEEN = "logged-in";
+const ASK_AGAIN_MS = 2_000;
 
 /** Somebody was logged in here last time: what the page needs may be asked for before it is known who it is. */
 export function wasHere(): boolean {
   return localStorage.getItem(SEEN) === "1";
 }
 
-/** Who is here. Goes to the login page, with the way back, when nobody is. */
+/** Who is here, asked until the box says so. Goes to the login page, with the way back, when nobody is. */
 export async function enter(): Promise<Me | null> {
   whenLoggedOut(toLogin);
-  try {
-    const found = await get<Me>("/api/me", { anonymous: true });
-    useCsrf(found.csrf);
-    me.value = found;
-    localStorage.setItem(SEEN, "1");
-    return found;
-  } catch (error) {
-    if (error instanceof Problem && error.status === 401) {
-      toLogin();
-      return null;
+  for (;;) {
+    try {
+      const found = await get<Me>("/api/me", { anonymous: true });
+      useCsrf(found.csrf);
+      me.value = found;
+      localStorage.setItem(SEEN, "1");
+      return found;
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (error.status === 401) {
+        toLogin();
+        return null;
+      }
+      draw(
+        <main class="card-page">
+          <Notice tone="warn">{error.message}</Notice>
+        </main>,
+      );
     }
-    throw error;
+    await new Promise((again) => setTimeout(again, ASK_AGAIN_MS));
   }
 }
 
