@@ -6,7 +6,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.box import ADMIN, PASSWORD, BrowserBox
+from tests.browser.box import ADMIN, PASSWORD, VIEWER, BrowserBox
 from tests.browser.conftest import Visitor
 
 pytestmark = pytest.mark.slow
@@ -102,3 +102,23 @@ def test_a_stage_is_paused_with_a_reason_that_everybody_sees(box: BrowserBox, vi
 def test_a_page_that_nobody_may_see_says_so(visit: Visitor, claimed: object) -> None:
     page = visit(state=claimed).open("/admin#/nowhere")
     expect(page.get_by_text("There is no such page for you.")).to_be_visible()
+
+
+def test_what_the_box_refuses_is_said_and_taken_back(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    visitor.refusals = ("503",)
+    problem = {"status": 503, "content_type": "application/problem+json", "body": '{"detail": "the bus is away"}'}
+    page = visitor.open("/admin#/users")
+    expect(page.locator("[data-freshness=live]")).to_be_visible()
+    page.context.route("**/api/admin/users/*", lambda route: route.fulfill(**problem))
+    role = page.get_by_label(f"Role: {VIEWER}")
+    role.select_option("admin")
+    expect(page.locator(".toast")).to_contain_text("the bus is away")
+    expect(role).to_have_value("viewer")
+    for list_of, name in (("jobs", "Jobs"), ("admin/events", "Events")):
+        page.locator(".toast").get_by_role("button", name="Close").click()
+        page.context.route(f"**/api/{list_of}?*", lambda route: route.fulfill(**problem))
+        page.get_by_role("link", name=name, exact=True).click()
+        if name == "Events":
+            page.get_by_role("button", name="History").click()
+        expect(page.locator(".toast")).to_contain_text("the bus is away")

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import { get, query } from "../../core/api.ts";
 import type { StoredEvent } from "../../core/model.ts";
 import { t } from "../../core/strings.ts";
-import { Button, Empty } from "../../parts/basics.tsx";
+import { Button, complain, Empty } from "../../parts/basics.tsx";
 import { Dialog } from "../../parts/dialog.tsx";
 import { doc, tap, TAP_MAX } from "../data.ts";
 import { matches } from "../events.ts";
@@ -94,7 +94,7 @@ function History({ filter, onShow }: ListProps) {
   };
   if (!begun && doc.value) {
     setBegun(true);
-    void read(null);
+    read(null).catch(complain);
   }
   const found = events.filter((event) => matches(event, filter));
   return (

@@ -6,7 +6,7 @@ import { ageSeconds, duration } from "../../core/format.ts";
 import { jobSteps } from "../../core/jobs.ts";
 import type { Job, JobState } from "../../core/model.ts";
 import { t } from "../../core/strings.ts";
-import { Ago, Button, Empty, Mark } from "../../parts/basics.tsx";
+import { Ago, Button, complain, Empty, Mark } from "../../parts/basics.tsx";
 import { Strip } from "../../parts/strip.tsx";
 import { JOB_TONES } from "../../parts/tones.ts";
 import { store } from "../data.ts";
@@ -23,7 +23,7 @@ export function JobsPage() {
     store.list(answer.jobs, false);
     setNext(answer.next);
   };
-  useEffect(() => void read(null), [state]);
+  useEffect(() => void read(null).catch(complain), [state]);
   const shown = store.order.value.filter((id) => !state || store.get(id)!.value.job.state === state);
   return (
     <>

@@ -4,7 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { get, patch, post, Problem, remove, useCsrf } from "../../core/api.ts";
 import type { Me, Role } from "../../core/model.ts";
 import { t } from "../../core/strings.ts";
-import { Ago, At, Button, Empty, Field, Mark, Notice, Panel, say } from "../../parts/basics.tsx";
+import { Ago, At, Button, complain, Empty, Field, Mark, Notice, Panel, say } from "../../parts/basics.tsx";
 import { Password } from "../../parts/card.tsx";
 import { ask, Dialog } from "../../parts/dialog.tsx";
 import { me } from "../../parts/frame.tsx";
@@ -152,7 +152,12 @@ function UserRow({ user, onRead, onPassword }: { user: User; onRead(): Promise<v
             class="input short"
             aria-label={`${p.role}: ${user.user}`}
             value={user.role}
-            onChange={(event) => void change({ role: event.currentTarget.value }).catch(failed)}
+            onChange={({ currentTarget: chooser }) =>
+              change({ role: chooser.value }).catch((error: unknown) => {
+                chooser.value = user.role;
+                complain(error);
+              })
+            }
           >
             {ROLES.map((role) => (
               <option key={role} value={role}>
@@ -196,11 +201,6 @@ function UserRow({ user, onRead, onPassword }: { user: User; onRead(): Promise<v
       </td>
     </tr>
   );
-}
-
-function failed(error: unknown): void {
-  if (!(error instanceof Problem)) throw error;
-  say(error.message, "bad");
 }
 
 function TokenRow({ token, onRead }: { token: Token; onRead(): Promise<void> }) {
