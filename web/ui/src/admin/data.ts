@@ -7,12 +7,14 @@ import { computed, signal, type Signal } from "@preact/signals";
 import { Cached, get, Problem, query } from "../core/api.ts";
 import { Live, now } from "../core/live.ts";
 import type { Clip, EventFrame, Frame, Job, ProgressFrame, StoredEvent } from "../core/model.ts";
+import { soon } from "../core/soon.ts";
 import { JobStore } from "../core/store.ts";
 import { may } from "../parts/frame.tsx";
 import { stored, type AlertList, type Document, type EventPage, type Hold, type HostView, type Sample } from "./model.ts";
 
 export const TAP_MAX = 2_000;
 const TAP_FIRST = 100;
+const TAP_MS = 200;
 const SOON_MS = 400;
 const GAP_MS = 2_000;
 const ROUTINE_MS = 10_000;
@@ -182,27 +184,23 @@ function arrived(frame: EventFrame): void {
   store.event(frame);
   const event: StoredEvent = { ...frame.event, seq: frame.seq };
   pendingTap.push(event);
-  flushSoon();
+  drawTapSoon();
   for (const run of listeners) run(event);
   const noun = event.type.split(":")[0]!;
   wanted(...(CHANGES[noun] ?? []));
-  if (noun === "control") void readHolds();
-  if (noun === "alert" || (noun === "user" && String(event.action).startsWith("alert."))) void readSaid();
-  if (["job:failed", "clip:failed", "job:retried"].includes(event.type)) void readDeadCount();
+  if (noun === "control") holdsSoon();
+  if (noun === "alert" || (noun === "user" && String(event.action).startsWith("alert."))) saidSoon();
+  if (["job:failed", "clip:failed", "job:retried"].includes(event.type)) deadCountSoon();
 }
+
+// A burst of events is one question.
+const holdsSoon = soon(readHolds, SOON_MS);
+const saidSoon = soon(readSaid, SOON_MS);
+const deadCountSoon = soon(readDeadCount, SOON_MS);
 
 // A burst of events is drawn five times a second.
 const pendingTap: StoredEvent[] = [];
-let flushing = false;
-
-function flushSoon(): void {
-  if (flushing) return;
-  flushing = true;
-  setTimeout(() => {
-    flushing = false;
-    mergeTap(pendingTap.splice(0));
-  }, 200);
-}
+const drawTapSoon = soon(() => mergeTap(pendingTap.splice(0)), TAP_MS);
 
 // ---- Sections, read again when they have changed -------------------------------------------------------------------
 

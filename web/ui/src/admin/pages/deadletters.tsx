@@ -3,6 +3,7 @@
 import { useEffect } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { get, post, Problem } from "../../core/api.ts";
+import { soon } from "../../core/soon.ts";
 import { t } from "../../core/strings.ts";
 import { Ago, Button, Empty, Mark, Notice, say } from "../../parts/basics.tsx";
 import { ask } from "../../parts/dialog.tsx";
@@ -51,13 +52,9 @@ function askReplay(ids: number[] | "all", n: number): void {
 export function DeadLettersPage() {
   useEffect(() => {
     void read();
-    let timer: ReturnType<typeof setTimeout> | null = null;
+    const again = soon(read, SOON_MS);
     return listen((event) => {
-      if (!["job:failed", "clip:failed", "job:retried", "job:deleted"].includes(event.type) || timer) return;
-      timer = setTimeout(() => {
-        timer = null;
-        void read();
-      }, SOON_MS);
+      if (["job:failed", "clip:failed", "job:retried", "job:deleted"].includes(event.type)) again();
     });
   }, []);
   const all = groups.value;

@@ -4,6 +4,7 @@ import { useEffect, useState } from "preact/hooks";
 import { get, Problem, query } from "../../core/api.ts";
 import { bytes, duration, percent } from "../../core/format.ts";
 import type { JobState, StoredEvent } from "../../core/model.ts";
+import { soon } from "../../core/soon.ts";
 import { t } from "../../core/strings.ts";
 import { Ago, Bar, Button, Mark, Notice, Panel, type Tone } from "../../parts/basics.tsx";
 import { JOB_TONES } from "../../parts/tones.ts";
@@ -29,13 +30,9 @@ export function StoragePage() {
   };
   useEffect(() => {
     void read();
-    let timer: ReturnType<typeof setTimeout> | null = null;
+    const again = soon(read, SOON_MS);
     return listen((event) => {
-      if (timer || !["file:deleted", "job:deleted", "job:completed", "job:created"].includes(event.type)) return;
-      timer = setTimeout(() => {
-        timer = null;
-        void read();
-      }, SOON_MS);
+      if (["file:deleted", "job:deleted", "job:completed", "job:created"].includes(event.type)) again();
     });
   }, []);
   const s = t.storagePage;
