@@ -37,6 +37,7 @@ class Wire:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._closed = True
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not end an `accept` that waits
         self._listener.close()
         self.cut()
 
@@ -83,6 +84,13 @@ class Wire:
         far.settimeout(None)
         with self._lock:
             self._pairs.add((near, far))
+        try:
+            self._forward(near, far)
+        finally:
+            with self._lock:
+                self._pairs.discard((near, far))
+
+    def _forward(self, near: socket.socket, far: socket.socket) -> None:
         with near, far, selectors.DefaultSelector() as ready:
             ready.register(near, selectors.EVENT_READ, far)
             ready.register(far, selectors.EVENT_READ, near)
@@ -95,8 +103,6 @@ class Wire:
                         key.data.sendall(data)
                         if key.fileobj is near:
                             self._count(len(data))
-        with self._lock:
-            self._pairs.discard((near, far))
 
     def _count(self, sent: int) -> None:
         with self._lock:
