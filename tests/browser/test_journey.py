@@ -140,6 +140,7 @@ def test_an_upload_goes_on_after_the_page_was_closed(
     expect(upload).to_have_attribute("data-state", "needs-file")
     kept = int(str(upload.get_by_role("progressbar").get_attribute("aria-valuenow")))
     assert kept > 0, "what had arrived is kept"
+    expect(upload).to_contain_text(re.compile(r"is kept for \d+ (d|h|min)"))
     upload.locator("input[type=file]").set_input_files(other)
     expect(upload).to_contain_text("That is not the same file.")
     upload.locator("input[type=file]").set_input_files(file)

@@ -215,7 +215,7 @@ export const t = {
     failed: "Upload failed",
     needsFile: "Choose the same file again to go on where it stopped.",
     reselect: "Choose file",
-    expires: (when: string) => `kept ${when}`,
+    kept: (left: string) => `What has arrived is kept for ${left} more.`,
     wrongFile: (name: string) => `That is not the same file. Choose ${name}.`,
     announce: (name: string, done: string) => `${name}: ${done} uploaded`,
     leave: "An upload is running.",

@@ -1,7 +1,7 @@
 // The uploads that run, wait or need their file again.
 
 import { useRef } from "preact/hooks";
-import { ago, bytes, duration, rate, share } from "../core/format.ts";
+import { bytes, duration, rate, share } from "../core/format.ts";
 import { now } from "../core/live.ts";
 import { t } from "../core/strings.ts";
 import { Bar, Button, Mark, Panel, type Tone } from "../parts/basics.tsx";
@@ -94,8 +94,8 @@ function detail(view: UploadView): string | null {
   if (view.error) return view.error;
   const { forecast } = view;
   if (view.state === "needs-file") {
-    const kept = view.expires_at ? ` (${t.upload.expires(ago(view.expires_at, now.value))})` : "";
-    return t.upload.needsFile + (view.expires_at && Date.parse(view.expires_at) < now.value ? kept : "");
+    const left_s = view.expires_at ? (Date.parse(view.expires_at) - now.value) / 1000 : 0;
+    return left_s > 0 ? `${t.upload.needsFile} ${t.upload.kept(duration(left_s))}` : t.upload.needsFile;
   }
   if (!forecast) return null;
   if (!forecast.intake.open) return t.upload.intakeClosed(forecast.intake.reason ?? t.common.unknown);
