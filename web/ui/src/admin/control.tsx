@@ -54,10 +54,6 @@ export function ControlButton({ target, kind = "plain small" }: { target: Target
   );
 }
 
-export function askControl(target: Target): void {
-  asked.value = target;
-}
-
 export function ControlDialog() {
   const target = asked.value;
   if (!target) return null;

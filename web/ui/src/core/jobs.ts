@@ -336,10 +336,3 @@ export function clipSteps(view: JobView, clip: Clip): Step[] {
 function step(stage: Stage, state: StepState, done: number, eta_s: number | null = null): Step {
   return { stage, state, done, eta_s };
 }
-
-/** The whole job as a share of 0 to 1: the six steps weigh what they cost on a typical box. */
-export function overall(view: JobView): number {
-  if (view.job.state === "completed") return 1;
-  const weights: Record<Stage, number> = { download: 4, transcribe: 26, moments: 5, faces: 28, crop: 7, cut: 30 };
-  return jobSteps(view).reduce((sum, each) => sum + (weights[each.stage] / 100) * each.done, 0);
-}

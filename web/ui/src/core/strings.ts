@@ -101,12 +101,9 @@ export const t = {
     copied: "Copied",
     download: "Download",
     more: "Show more",
-    none: "None",
     loading: "Loading…",
     refresh: "Refresh",
-    search: "Filter",
     unknown: "unknown",
-    reason: "Reason",
     skip: "Skip to content",
     of: (done: number, all: number) => `${count(done)} of ${count(all)}`,
   },
@@ -114,9 +111,6 @@ export const t = {
   problem: {
     unreachable: "The box does not answer. It is tried again by itself.",
     status: (status: number) => `The box answered with error ${status}.`,
-    title: "That did not work",
-    section: "This part could not be read",
-    tryAgain: "Try again",
   },
 
   badge: {
@@ -168,7 +162,6 @@ export const t = {
     submit: "Claim and log in",
     noToken: "This address lacks its one-time token.",
     noTokenHint: "Start the box with `appliance up` and open the claim address that it prints.",
-    claimed: "This box has an owner already.",
     toLogin: "To the login",
   },
 
@@ -176,7 +169,6 @@ export const t = {
     title: "Make clips from a video",
     drop: "Drop videos here",
     dropNow: "Let go to upload",
-    or: "or",
     choose: "Choose files",
     hint: "Talks, podcasts, streams. Nothing leaves this box.",
     urlLabel: "Or an address",
@@ -188,19 +180,15 @@ export const t = {
     clipsAuto: "as the box is set",
     length: "Length",
     lengths: { "": "as the box is set", "15..30": "15 to 30 s", "20..45": "20 to 45 s", "30..60": "30 to 60 s" },
-    captions: "Burn in captions",
     uploads: "Uploads",
     checking: "Asking whether it fits…",
     fits: (need: number, free: number) => `Fits: needs about ${bytes(need)}, ${bytes(free)} free`,
     doesNotFit: (need: number, free: number, reserve: number) =>
       `Does not fit: needs about ${bytes(need)} with room to work, ${bytes(free)} free of which ${bytes(reserve)} stay reserved`,
     intakeClosed: (reason: string) => `The box takes nothing at the moment: ${reason}`,
-    notVideo: (name: string) => `${name} does not look like a video. It is sent all the same; the box will tell.`,
-    start: "Upload",
     pause: "Pause",
     resume: "Resume",
     cancel: "Cancel upload",
-    dismiss: "Dismiss",
     speed: (rate: string, left: string) => `${rate}, ${left} left`,
     waiting: "Waiting for its turn",
     starting: "Starting…",
@@ -217,8 +205,6 @@ export const t = {
     reselect: "Choose file",
     kept: (left: string) => `What has arrived is kept for ${left} more.`,
     wrongFile: (name: string) => `That is not the same file. Choose ${name}.`,
-    announce: (name: string, done: string) => `${name}: ${done} uploaded`,
-    leave: "An upload is running.",
   },
 
   jobs: {
@@ -254,17 +240,14 @@ export const t = {
     rough: "Rough words",
     roughHint: "Only the bundled model was there: words and times are approximate. Pull a Whisper model for better ones.",
     pinHint: "Kept videos are never removed to make room.",
-    details: "Details",
     downloadAll: "Download all",
     showClips: "Show clips",
     hideClips: "Hide clips",
-    error: "What went wrong",
     took: (seconds: number) => `took ${duration(seconds)}`,
     length: (clockText: string) => `${clockText} long`,
     addedWord: "added",
     thisVideo: (name: string) => `Video ${name}`,
     progress: (name: string) => `Progress of ${name}`,
-    gone: "This video was deleted.",
   },
 
   clip: {
@@ -306,14 +289,11 @@ export const t = {
     tones: { bad: "Critical", warn: "Warning", work: "Underway", idle: "Note", ok: "Good" },
     verdictOk: "Everything works.",
     verdictUnreachable: "The box does not answer.",
-    verdictNoData: "The box's figures could not be read.",
     since: (when: string) => `since ${when}`,
     moreReasons: (n: number) => `and ${plural(n, "more reason")}`,
     intake: "Intake",
     intakeOpen: "open",
     intakeClosed: "closed",
-    intakePause: "Close intake",
-    intakeRun: "Open intake",
     stage: {
       pending: "Pending",
       inFlight: "In flight",
@@ -333,7 +313,6 @@ export const t = {
       memory: "Memory",
       cpu: "Processor",
       gpu: "Graphics",
-      temperature: "Temperature",
       noGpu: "No NVIDIA card",
       free: (n: number) => `${bytes(n)} free`,
       available: (n: number) => `${bytes(n)} available`,
@@ -349,7 +328,6 @@ export const t = {
     attentionNone: "Nothing needs you.",
     attentionItems: {
       deadLetters: (n: number) => `${plural(n, "dead letter")} to look at`,
-      failedJobs: (n: number) => `${plural(n, "video")} failed`,
       stuck: (worker: string, age: string) => `${worker} has not moved for ${age}`,
       below: (online: number, min: number, stage: string) => `${online} of at least ${min} ${stage} workers report`,
       serviceDown: (name: string) => `${name} is down`,
@@ -358,10 +336,8 @@ export const t = {
     },
     actions: { look: "Look", replay: "Replay", acknowledge: "Acknowledge", resume: "Resume", workers: "Workers" },
     lastEvents: "Last events",
-    today: "Today",
     todayFigures: (jobs: number, clips: number, minutes: number) =>
       `Today ${plural(jobs, "video")}, ${plural(clips, "clip")}, ${count(minutes)} min in`,
-    perMinute: "Events a minute, last hour",
   },
 
   /** Words of the lines that tell what an event says. */
@@ -402,7 +378,6 @@ export const t = {
     clips: "Clips",
     facts: "Facts",
     id: "Id",
-    download: "Download log",
     notFound: "There is no such job.",
   },
 
@@ -423,17 +398,11 @@ export const t = {
     columns: { stage: "Stage", worker: "Worker", state: "State", work: "Works on", progress: "Progress", memory: "Memory", since: "Since", host: "Host" },
     states: { idle: "Idle", working: "Working", stuck: "Stuck" },
     offline: "Gone lately",
-    reason: "Reason",
     empty: "No worker reports.",
     services: "Services",
-    service: "Service",
     restarts: "Restarts",
     up: "Up",
     down: "Down",
-    drain: "Drain",
-    pause: "Pause",
-    resume: "Resume",
-    minimum: (online: number, min: number) => `${online} online, at least ${min}`,
   },
 
   eventsPage: {
@@ -441,7 +410,6 @@ export const t = {
     history: "History",
     pause: "Pause",
     go: "Go on",
-    clear: "Clear",
     filter: "Type or id",
     filterHint: "e.g. job: or clip:ready or the end of an id",
     held: (n: number) => `${plural(n, "event")} held back`,
@@ -450,7 +418,6 @@ export const t = {
     none: "No event matches.",
     older: "Older events",
     load: "Load",
-    from: "After position",
     columns: { seq: "Position", time: "Time", type: "Event", about: "About", what: "What" },
     details: "Whole event",
   },
@@ -472,7 +439,6 @@ export const t = {
     duration: "For",
     durations: { "900": "15 minutes", "3600": "1 hour", "28800": "8 hours", "86400": "1 day" },
     severities: { info: "Info", warning: "Warning", critical: "Critical" },
-    value: (value: string, threshold: string) => `${value}, limit ${threshold}`,
   },
 
   storagePage: {
