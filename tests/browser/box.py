@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 
+from appliance.boxlink import connect
 from appliance.face import read_web_file
+from bus.events import AnyEvent
 from tests.browser.proxy import Wire
 from tests.faults.harness import RealBox
 
@@ -64,6 +68,17 @@ class BrowserBox:
             capture_output=True,
             timeout=60,
         )
+
+    def tell(self, events: Iterable[AnyEvent]) -> None:
+        """Stores the events on the bus. In a thread: the browser's driver has the loop of the test's."""
+
+        async def publish() -> None:
+            async with await connect(self.box.config, "web") as bus:
+                for event in events:
+                    await bus.publish(event)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(asyncio.run, publish()).result(WAIT_S)
 
     def answers(self) -> bool:
         """Whether the web process is ready and its bus answers."""

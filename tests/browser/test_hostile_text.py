@@ -5,14 +5,11 @@ The last module of the package that fills the box's lists: its rows are removed 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from playwright.sync_api import Dialog, Page, expect
 
-from appliance.boxlink import connect
 from bus.events import (
     AlertCleared,
     AlertRaised,
@@ -132,18 +129,6 @@ PLANTED = """() => [...document.querySelectorAll('*')].filter(element =>
 """Elements that no page of ours has, and that a form leaves where it is taken for markup."""
 
 
-def tell(box: BrowserBox, events: Iterable[AnyEvent]) -> None:
-    """Stores the events on the box's bus. In a thread: the browser's driver has the loop of this one."""
-
-    async def publish() -> None:
-        async with await connect(box.box.config, "web") as bus:
-            for event in events:
-                await bus.publish(event)
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(asyncio.run, publish()).result(60)
-
-
 class Hostile:
     """What was told to the box: a failed job, an alert, an action and a removal for each form, and one job whose clips
     bear them all."""
@@ -208,9 +193,9 @@ class Hostile:
 @pytest.fixture(scope="module")
 def hostile(box: BrowserBox, claimed: object) -> Iterator[Hostile]:
     told = Hostile()
-    tell(box, told.events())
+    box.tell(told.events())
     yield told
-    tell(box, told.gone())
+    box.tell(told.gone())
 
 
 class Watched:
@@ -244,13 +229,13 @@ def watched(visit: Visitor, claimed: object, hostile: Hostile) -> Watched:
 
 
 def more(page: Page, name: str) -> None:
-    """The whole list, page by page."""
+    """The whole list, page by page; it has more than one."""
     button = page.get_by_role("button", name=name)
+    expect(button).to_be_visible()
     while button.count():
-        before = page.locator("[data-job]").count()
-        button.click()
-        page.wait_for_function("before => document.querySelectorAll('[data-job]').length > before", arg=before)
-        expect(page.locator("[aria-busy=true]")).to_have_count(0)
+        with page.expect_response("**/api/jobs?*cursor=*"):
+            button.click()
+        expect(page.get_by_role("button", name=name, disabled=True)).to_have_count(0)
 
 
 def test_the_watch_sees_what_it_should(visit: Visitor, claimed: object) -> None:
