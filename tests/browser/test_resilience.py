@@ -9,7 +9,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
-from tests.browser.box import BrowserBox
+from bus.events import ClipPlanned, JobAnalyzed, JobCreated, JobDeleted, JobSource
+from bus.ids import new_id
+from tests.browser.box import ADMIN, BrowserBox
 from tests.browser.conftest import Visitor, note
 
 pytestmark = pytest.mark.slow
@@ -167,3 +169,28 @@ def test_a_page_opened_while_the_box_does_not_answer_comes_by_itself(visit: Visi
     expect(page.get_by_text("the box starts")).to_be_visible()
     expect(page.locator(LIVE)).to_be_visible(timeout=20_000)
     expect(page.get_by_text("the box starts")).to_have_count(0)
+
+
+def test_clips_that_could_not_be_read_are_read_again(box: BrowserBox, visit: Visitor, claimed: object) -> None:
+    job = new_id()
+    origin = JobSource(kind="file", location="/x", name="unread.mp4")
+    done = JobAnalyzed(job=job, clips=1, candidates=1, real_time_factor=1.0, attempt=1, worker=new_id(), seconds=1.0)
+    plan = ClipPlanned(job=job, clip=1, start_s=0.0, end_s=20.0, score=0.5, title="The only clip", reasons=[])
+    box.tell([JobCreated(job=job, origin=origin, owner=ADMIN), done, plan])
+    visitor = visit(state=claimed)
+    visitor.refusals = ("503",)
+    refused: list[str] = []
+
+    def answer(route: Route) -> None:
+        if len(refused) == 2:
+            route.continue_()
+            return
+        refused.append(route.request.url)
+        route.fulfill(status=503, content_type="application/problem+json", body='{"detail": "too much to do"}')
+
+    visitor.context.route(f"**/api/jobs/{job}", answer)
+    page = visitor.open("/")
+    expect(page.get_by_text("The only clip")).to_be_visible(timeout=20_000)
+    assert len(refused) == 2
+    box.tell([JobDeleted(job=job, by=ADMIN)])
+    expect(page.get_by_text("unread.mp4")).to_have_count(0)

@@ -63,7 +63,12 @@ async function readJob(id: string): Promise<void> {
 /** Somebody looks at this job's clips: they are read and kept right. */
 export async function look(id: string): Promise<void> {
   looked.add(id);
-  await readJob(id).catch(ignoreGone);
+  try {
+    await readJob(id).catch(ignoreGone);
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    await live.refresh(); // reads what is looked at, again until the box answers
+  }
 }
 
 export function lookAway(id: string): void {
@@ -79,8 +84,9 @@ export async function readRoom(): Promise<void> {
   }
 }
 
+/** A job that is gone has no clips to keep right; any other failure must be tried again. */
 function ignoreGone(error: unknown): void {
-  if (!(error instanceof Problem)) throw error;
+  if (!(error instanceof Problem) || error.status !== 404) throw error;
 }
 
 export async function fetchUrl(url: string, options: IntakeOptions): Promise<void> {
