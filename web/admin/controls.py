@@ -10,7 +10,7 @@ from litestar.params import JSONBody
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta, Struct
 
-from appliance.control.holds import OPERATOR, TARGETS, Hold, Mode, Target
+from appliance.control.holds import OPERATOR, TARGETS, Hold, Mode, Target, strongest
 from appliance.control.ledger import hold, read_holds, release
 from web.auth.routes import AnyRequest, remote_of
 from web.services import Given
@@ -78,8 +78,6 @@ async def order(data: JSONBody[Order], request: AnyRequest, services: Given) -> 
 
 
 def _controls(standing: list[Hold]) -> Controls:
-    from appliance.control.holds import strongest
-
     found = []
     for target in TARGETS:
         holds = [one for one in standing if one.target == target]

@@ -8,6 +8,7 @@ our own pages when a browser sends it.
 
 from __future__ import annotations
 
+from hmac import compare_digest
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -72,8 +73,6 @@ def guard(connection: Connection, handler: BaseRouteHandler) -> None:
 
 
 def _check_csrf(connection: Connection) -> None:
-    from hmac import compare_digest
-
     shown = connection.headers.get(CSRF_HEADER, "")
     if not compare_digest(shown.encode(), csrf_of(connection.auth).encode()):
         raise Problem(403, "csrf", "the header X-CSRF-Token is missing or wrong: take it from GET /api/me")
