@@ -1,6 +1,6 @@
 """Whatever people and files bring as text stays text: names, titles, reasons, addresses and errors full of markup.
 
-The last module of the package that fills the box's lists: its rows are removed when it ends.
+By its name the last module of the package: what it tells the box stays in the history and among the dead letters.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def test_the_videos_page(watched: Watched, hostile: Hostile) -> None:
     watched.shows(page, ".notice p")
     watched.shows(page, ".clip .title")
     watched.shows(page, ".clip .waits .breaks")
-    page.locator(".clip[data-state=ready]").get_by_role("button").click()
+    page.locator(f"[data-job='{hostile.clips}'] .clip[data-state=ready]").get_by_role("button").click()
     watched.shows(page, "dialog.player h2", [FORMS[5]])
     watched.shows(page, "dialog.player .reasons li")
     page.keyboard.press("Escape")
