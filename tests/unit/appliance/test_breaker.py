@@ -10,6 +10,8 @@ from appliance.breaker import Breaker
 
 THRESHOLD = 5
 RECOVERY_S = 2.0
+TICKS_PER_S = 64
+"""A tick is a binary fraction, so that sums of times are exact."""
 
 
 class Clock:
@@ -164,9 +166,9 @@ class BreakerMachine(RuleBasedStateMachine):
         else:
             assert self.breaker.state == "closed"
 
-    @rule(seconds=st.floats(0.01, 3.0))
-    def time_passes(self, seconds: float) -> None:
-        self.clock.now += seconds
+    @rule(ticks=st.integers(1, 3 * TICKS_PER_S))
+    def time_passes(self, ticks: int) -> None:
+        self.clock.now += ticks / TICKS_PER_S
 
     @precondition(lambda self: self.breaker.state != "closed")
     @rule()
