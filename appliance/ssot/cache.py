@@ -36,6 +36,8 @@ KEYS: frozenset[str] = frozenset((*SECTIONS, *LIVE))
 WARM_EVERY_S = 5.0
 WARM_GAP_S = 0.25
 """Between two rounds of warming: a burst of events is one round."""
+MAKE_UP_S = 0.2
+"""Pause before what a cache that was away has missed is sent again."""
 SERVER_FIGURES_EVERY_S = 10.0
 
 Live = Callable[[], Struct | None]
@@ -84,6 +86,7 @@ class SsotCache:
         self._to_warm: set[str] = set()
         self._warming: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._making_up: asyncio.Task[None] | None = None
         self._server: ServerFigures | None = None
         self._server_at: datetime | None = None
         self._asked_at = float("-inf")
@@ -95,7 +98,7 @@ class SsotCache:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        tasks = [task for task in (self._warming, self._asking) if task is not None]
+        tasks = [task for task in (self._warming, self._asking, self._making_up) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -161,6 +164,13 @@ class SsotCache:
             await self._shelf.mark(names, position or await self._manager.position())
         except SourceUnavailable:
             await self._shelf.drop(names)
+        self._make_up()
+
+    async def settled(self) -> None:
+        """Wait until the cache has been told all that it missed: other processes read it too."""
+        self._make_up()
+        if self._making_up is not None:
+            await asyncio.shield(self._making_up)
 
     async def warm(self, keys: Collection[str] = SECTIONS) -> None:
         """Have these sections computed, those that are not good for `WARM_EVERY_S` more, and the document joined.
@@ -186,6 +196,16 @@ class SsotCache:
         return found
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _make_up(self) -> None:
+        if self._shelf.owes and (self._making_up is None or self._making_up.done()):
+            self._making_up = asyncio.create_task(self._until_settled(), name="ssot-make-up")
+
+    async def _until_settled(self) -> None:
+        await self._shelf.settle()
+        while self._shelf.owes:
+            await asyncio.sleep(MAKE_UP_S)
+            await self._shelf.settle()
 
     async def _whole(self, now: float) -> Entry | None:
         """The joined document when the cache holds one that may be served."""

@@ -81,7 +81,7 @@ class Shelf:
     async def mark(self, names: Collection[str], position: Position) -> None:
         """From now on an entry of these sections must include the facts up to `position`.
 
-        When the cache is away the marks are owed, and sent with the next call that finds it back.
+        When the cache is away the marks are owed (`owes`), and sent with the next call that finds it back.
         """
         for name in names:
             self._owed[name] = max(position, self._owed.get(name, position))
@@ -91,6 +91,11 @@ class Shelf:
         """Removes the sections' entries, now or when the cache is back."""
         self._drop.update(names)
         await self.settle()
+
+    @property
+    def owes(self) -> bool:
+        """Whether marks or removals wait for the cache."""
+        return bool(self._owed or self._drop)
 
     async def settle(self) -> None:
         """Sends what is owed. Calls that wait for one send share the next."""

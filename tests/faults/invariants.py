@@ -96,7 +96,7 @@ def _read_model(box: RealBox, told: list[str]) -> tuple[int, bytes, list[str]]:
 
 
 async def at_rest(box: RealBox, bus: Bus) -> None:
-    """Wait until the read model has all facts, every program is up, and no alert about the box itself is raised."""
+    """Wait until the read model has all facts, all programs and the cache are up, and no alert about the box is raised."""
     deadline = time.monotonic() + REST_TIMEOUT_S
     while wrong := await _restless(box, bus):
         assert time.monotonic() < deadline, f"not at rest after {REST_TIMEOUT_S:.0f} s: {wrong}"
@@ -111,7 +111,9 @@ async def _restless(box: RealBox, bus: Bus) -> str:
             raised = [tuple(row) for row in db.execute("SELECT alert, message FROM alerts WHERE state = 'raised'")]
             ours = [alert for alert in raised if not alert[0].startswith(MACHINE)]
             failed = [tuple(row) for row in db.execute("SELECT * FROM failed_actions")]
-            told = (("down", down), ("raised", ours), ("failed actions", failed))
+            cache = db.execute("SELECT type FROM events WHERE type LIKE 'cache:%' ORDER BY seq DESC LIMIT 1").fetchone()
+            away = cache is not None and tuple(cache) == ("cache:degraded",)
+            told = (("down", down), ("raised", ours), ("failed actions", failed), ("cache", "degraded" if away else ""))
             return int(cursor), "; ".join(f"{name}: {found}" for name, found in told if found)
 
     cursor, wrong = await asyncio.to_thread(look)
