@@ -96,7 +96,7 @@ def _read_model(box: RealBox, told: list[str]) -> tuple[int, bytes, list[str]]:
 
 
 async def at_rest(box: RealBox, bus: Bus) -> None:
-    """Wait until the read model has all facts, all programs and the cache are up, and no alert about the box is raised."""
+    """Wait until the read model has all facts, all programs and the cache are up, and no alert of the box is raised."""
     deadline = time.monotonic() + REST_TIMEOUT_S
     while wrong := await _restless(box, bus):
         assert time.monotonic() < deadline, f"not at rest after {REST_TIMEOUT_S:.0f} s: {wrong}"
