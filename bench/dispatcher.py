@@ -158,11 +158,11 @@ async def quiet(publisher: Publisher, samples: Samples, socket: str, seconds: fl
 
 async def ladder(publisher: Publisher, samples: Samples, rates: Sequence[int]) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
-    rng, commits = random.Random(3), lanes(random.Random(4), LANES, BATCH_FACTS)
+    commits = lanes(random.Random(4), LANES, BATCH_FACTS)
     before = samples.seen[-1]
     for rate in rates:
         acked, began = publisher.acked_facts, time.time()
-        await publisher.paced(commits, rate, STEP_S, rng)
+        await publisher.paced(commits, rate, STEP_S, None)
         took_s = time.time() - began
         stored_per_s = (publisher.acked_facts - acked) / took_s
         level = await samples.level(last_fact(publisher.sent))

@@ -126,8 +126,13 @@ class Publisher:
         self.refused_facts = 0
         """Of commits that were not acknowledged: they may be stored or not."""
 
-    async def paced(self, commits: Iterator[Commit], rate_per_s: float, seconds: float, rng: random.Random) -> None:
-        """Facts at `rate_per_s` for `seconds`, with the pauses of a Poisson process; ends when all are acknowledged.
+    async def paced(
+        self, commits: Iterator[Commit], rate_per_s: float, seconds: float, rng: random.Random | None
+    ) -> None:
+        """Facts at `rate_per_s` for `seconds`; ends when all are acknowledged.
+
+        With the pauses of a Poisson process, which is how they come; or evenly (`rng` None), which is how a rate is
+        offered exactly: few large commits with random pauses may be a tenth more or fewer.
 
         With `IN_FLIGHT` commits unanswered it waits: what is sent late then is the stream's doing, and shows in the
         rate that was reached.
@@ -137,7 +142,7 @@ class Publisher:
         async with asyncio.TaskGroup() as tasks:
             while due < began + seconds and time.monotonic() < began + 1.5 * seconds:
                 commit = next(commits)
-                due += rng.expovariate(rate_per_s) * count(commit)
+                due += (1 / rate_per_s if rng is None else rng.expovariate(rate_per_s)) * count(commit)
                 if (early_s := due - time.monotonic()) > 0:
                     await asyncio.sleep(early_s)
                 await slots.acquire()

@@ -72,6 +72,7 @@ def test_the_first_screen_is_there_soon(visit: Visitor, claimed: object) -> None
         "}).observe(document, {childList: true, subtree: true})"
     )
     page = visitor.open("/admin")
+    settled(page)  # a page that is still being loaded may refuse to be loaded again
     shown_ms, server_ms = [], []
     for _ in range(LOADS):
         page.reload()
