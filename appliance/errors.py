@@ -13,7 +13,7 @@ ApplianceError             1
 ├── AccountUnknown         1  no user or token of this name
 ├── AccountRefused         2  a user, password, role or token cannot be made or changed so
 ├── StoreDamaged           1  a database cannot be read: rebuild it
-├── SourceUnavailable      1  the database or the bus did not answer in time
+├── SourceUnavailable      1  the database or the bus cannot be used now
 ├── BackupError            1  a backup cannot be written or put back
 │   ├── BackupRefused      2  not there, or not from there
 │   ├── BackupDamaged      1  a backup is not what was written

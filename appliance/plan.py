@@ -6,7 +6,6 @@ nothing yet has no forecast; none is made up.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from msgspec import Struct, field
 from appliance.config import Config
 from appliance.services.figures import hour_key
 from appliance.settings import Workers
+from appliance.sqlite import sqlite3
 from appliance.storage.admission import Room
 from bus.events import CLIP_STAGES, JOB_STAGES, STAGES, JobOptions, StageName
 from stages.artifacts import Probe

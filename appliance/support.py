@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import platform
 import re
-import sqlite3
 import sys
 import tarfile
 import time
@@ -25,6 +24,7 @@ import msgspec
 
 from appliance.config import Config
 from appliance.private import MASK, Redactor, publish_private
+from appliance.sqlite import sqlite3
 
 LOG_BYTES = 256 * 1024
 """Of each log, its end."""

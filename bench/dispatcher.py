@@ -23,7 +23,6 @@ import json
 import os
 import random
 import re
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -39,6 +38,7 @@ from appliance.cache.settings import Cache as CacheSettings
 from appliance.config import Config
 from appliance.dispatcher.figures import DispatcherSample
 from appliance.dispatcher.histogram import Durations, quantiles_ms
+from appliance.sqlite import sqlite3
 from appliance.store.database import journal_mode
 from appliance.supervisor.programs import dispatcher_program
 from bench.ssot import servers

@@ -21,7 +21,6 @@ import importlib.util
 import json
 import os
 import random
-import sqlite3
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ import uvloop
 
 from appliance.cache.settings import Cache as CacheSettings
 from appliance.config import Config
+from appliance.sqlite import sqlite3
 from bench.dispatcher import BATCH_FACTS, LANES, QUIET_PER_S, Samples, from_outside, monitored, spread, start, told
 from bench.ssot import servers
 from bench.traffic import Publisher, Sent, lanes, last_fact, lives, on

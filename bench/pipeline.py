@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import itertools
 import json
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from appliance.sqlite import sqlite3
 
 SAMPLE_S = 0.05
 

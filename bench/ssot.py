@@ -19,7 +19,6 @@ import asyncio
 import json
 import random
 import shutil
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -36,6 +35,7 @@ from msgspec.structs import replace
 
 from appliance.cache.settings import Cache as CacheSettings
 from appliance.config import Config
+from appliance.sqlite import sqlite3
 from appliance.ssot.cache import SsotCache
 from appliance.ssot.opening import open_ssot
 from appliance.store.database import journal_mode, open_writer

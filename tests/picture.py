@@ -6,7 +6,6 @@ Draws what `appliance process` showed for a finished job, from that job's stored
 from __future__ import annotations
 
 import io
-import sqlite3
 import sys
 from contextlib import closing
 from datetime import datetime
@@ -17,6 +16,7 @@ from rich.terminal_theme import MONOKAI
 
 from appliance.cli.screen import print_result, stage_table
 from appliance.progress import JobView
+from appliance.sqlite import sqlite3
 from bus.events import decode_event
 
 WIDTH = 108

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from functools import partial
 
+from appliance.sqlite import sqlite3
 from bus.connection import Bus
 from bus.errors import BusError, Retryable
 from bus.events import UserAction, decode_event, encode

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
 
 from appliance.accounts.database import open_accounts, transaction
+from appliance.sqlite import sqlite3
 
 T = TypeVar("T")
 

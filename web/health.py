@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable
 
 from litestar import Response, get
@@ -11,6 +10,7 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Struct
 
 from appliance.errors import SourceUnavailable
+from appliance.sqlite import sqlite3
 from bus.errors import BusError
 from web.services import Given
 

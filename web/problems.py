@@ -9,7 +9,6 @@ says. Anything else is a mistake of ours: logged with its traceback, answered wi
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -30,6 +29,7 @@ from appliance.errors import (
     SourceUnavailable,
     StoreDamaged,
 )
+from appliance.sqlite import sqlite3
 from bus.errors import BusError, BusUnavailable, Denied, Stale, StorageRefused
 
 log = logging.getLogger(__name__)

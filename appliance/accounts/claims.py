@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from appliance.accounts.secrets import digest, new_secret
+from appliance.sqlite import sqlite3
 
 CLAIM_S = 15 * 60.0
 

@@ -7,16 +7,17 @@ is one short transaction that begins IMMEDIATE.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from appliance.errors import StoreDamaged
-from appliance.store.database import BUSY_TIMEOUT_MS, journal_mode
+from appliance.sqlite import sqlite3
+from appliance.store.database import BUSY_TIMEOUT_MS, refusal, set_journal
 
 T = TypeVar("T")
+_REMEDY = "move it away, or restore a backup"
 
 VERSION = 1
 SCHEMA = """
@@ -91,15 +92,18 @@ def path_of(data_dir: Path) -> Path:
 
 
 def open_accounts(path: Path) -> sqlite3.Connection:
-    """Open for writing, creating file and tables when absent. Blocking. Raises `StoreDamaged`."""
+    """Open for writing, creating file and tables when absent. Blocking. Raises `StoreDamaged`, `SourceUnavailable`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.touch(mode=0o600)
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False)
     try:
-        mode = journal_mode()
-        connection.execute(f"PRAGMA journal_mode={mode}")
-        connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000, check_same_thread=False
+        )
+    except sqlite3.DatabaseError as error:
+        raise refusal(path, error, _REMEDY) from error
+    try:
+        set_journal(connection)
         for pragma in ("foreign_keys=ON", "trusted_schema=OFF", f"busy_timeout={BUSY_TIMEOUT_MS}"):
             connection.execute(f"PRAGMA {pragma}")
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -111,7 +115,7 @@ def open_accounts(path: Path) -> sqlite3.Connection:
             _prepare(connection, path)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StoreDamaged(f"{path} cannot be opened ({error}): move it away, or restore a backup") from error
+        raise refusal(path, error, _REMEDY) from error
     except StoreDamaged:
         connection.close()
         raise

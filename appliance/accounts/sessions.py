@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from msgspec import Struct
 
 from appliance.accounts.roles import Principal
 from appliance.accounts.secrets import digest, new_secret
+from appliance.sqlite import sqlite3
 
 SEEN_EVERY_S = 60.0
 """How exact `seen_at` is: a session in use is not written to the disk for each request."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
+from appliance.sqlite import sqlite3
 
 BURST = 5.0
 """Tries at once; then as many a minute as allowed."""

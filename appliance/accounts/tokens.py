@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from msgspec import Struct
 
 from appliance.accounts.roles import Principal, Role
 from appliance.accounts.secrets import digest, new_secret
 from appliance.errors import AccountRefused, AccountUnknown
+from appliance.sqlite import sqlite3
 from bus.ids import new_id
 
 MAX_TOKENS = 1000

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 
 from msgspec import Struct
 
 from appliance.accounts.roles import ROLES, Role
 from appliance.errors import AccountRefused, AccountUnknown
+from appliance.sqlite import sqlite3
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from appliance.alerts.orders import path_of as orders_path
 from appliance.backup.manifest import Kind
+from appliance.sqlite import sqlite3
 from appliance.uploads import content_path, source_path
 from bus.events import JobSource
 

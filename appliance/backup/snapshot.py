@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from appliance.errors import BackupError, StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_reader
 
 

@@ -102,10 +102,9 @@ def revoke(session: Session, name: str) -> None:
     Example:
       appliance token revoke backup
     """
-    import sqlite3
-
     from appliance.accounts import tokens
     from appliance.accounts.database import changed, path_of
+    from appliance.sqlite import sqlite3
 
     def change(db: sqlite3.Connection) -> None:
         tokens.revoke(db, tokens.by_name_or_id(db, name).id)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from appliance.config import Config
 from appliance.control.keeper import Keeper
+from appliance.dispatcher.opening import open_store
 from appliance.dispatcher.said import SOURCE, Announcer
 from appliance.dispatcher.service import Dispatcher
 from appliance.parent import Status, StatusPipe
@@ -16,7 +17,6 @@ from appliance.ssot.opening import open_ssot
 from appliance.storage.admission import Admission
 from appliance.storage.guard import Guard
 from appliance.storage.sweep import Sweeper
-from appliance.store.writer import Writer
 from appliance.watch.service import WatchFolder
 from bus.connection import Bus
 from bus.events import STAGES, CacheDegraded, CacheRestored
@@ -34,7 +34,7 @@ async def serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> 
 
 
 async def _serve(config: Config, status: StatusPipe, stopping: asyncio.Event) -> None:
-    store = await Writer.open(config.data_dir / "appliance.db")
+    store = await open_store(config)
     try:
         async with await Bus.connect(credentials(config.data_dir, "dispatcher")) as bus:
             minimum = {stage: int(getattr(config.workers, stage).min) for stage in STAGES}

@@ -6,7 +6,6 @@ import ctypes
 import os
 import platform
 import shutil
-import sqlite3
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from appliance.config import Config
 from appliance.doctor.finding import Finding, fail, ok, warn
+from appliance.sqlite import sqlite3
 
 GIB = 1024**3
 DISK_FAIL_BYTES = 2 * GIB

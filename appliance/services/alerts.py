@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 
 from msgspec import Struct
 
 from appliance.services.figures import rows
+from appliance.sqlite import sqlite3
 
 RAISED = 200
 CLEARED = 20

@@ -6,13 +6,13 @@ day. Hours and days are UTC; those in which nothing happened are absent.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from msgspec import Struct
 
 from appliance.services.figures import hour_key
+from appliance.sqlite import sqlite3
 
 HOURS = 48
 DAYS = 30

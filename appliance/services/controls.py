@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from appliance.control.holds import STRENGTH, Mode, Target
 from appliance.services.figures import rows
+from appliance.sqlite import sqlite3
 
 
 class HoldRow(Struct, frozen=True, kw_only=True):

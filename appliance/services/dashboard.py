@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 from typing import Literal
 
@@ -15,6 +14,7 @@ from appliance.services.controls import HoldRow, holds, mode_of
 from appliance.services.jobs import job_states
 from appliance.services.queue import Queue
 from appliance.services.workers import Workers
+from appliance.sqlite import sqlite3
 
 REASONS = 20
 

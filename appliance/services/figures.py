@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+
+from appliance.sqlite import sqlite3
 
 T = TypeVar("T", bound=Struct)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Collection
 from typing import Any
 
@@ -10,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.services.figures import rows
+from appliance.sqlite import sqlite3
 
 MAX_PAGE = 500
 

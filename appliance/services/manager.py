@@ -8,7 +8,6 @@ is at least as new. One that cannot be had in time comes back as the error that 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -30,6 +29,7 @@ from appliance.services.queue import Queue, queue, stage_rates
 from appliance.services.readers import NOWHERE, Position, Readers, position
 from appliance.services.supervised import services
 from appliance.services.workers import Workers
+from appliance.sqlite import sqlite3
 from bus.connection import Bus
 from bus.errors import BusError
 from bus.events import STAGES

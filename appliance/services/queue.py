@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import datetime
 
 from msgspec import Struct
@@ -10,6 +9,7 @@ from msgspec import Struct
 from appliance.control.holds import Mode
 from appliance.services.controls import HoldRow, mode_of
 from appliance.services.figures import counts, minutes_before
+from appliance.sqlite import sqlite3
 from bus.connection import QueueDepth
 from bus.events import DONE, STAGES, StageName
 

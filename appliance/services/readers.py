@@ -7,7 +7,6 @@ a reader holds up the writer for as long as its transaction lasts, so it must ne
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from appliance.errors import SourceUnavailable, StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_reader
 
 T = TypeVar("T")

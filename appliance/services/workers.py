@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from msgspec import Struct
 
 from appliance.services.figures import rows
+from appliance.sqlite import sqlite3
 from bus.events import STAGES, StageName
 from bus.registry import WorkerState
 

@@ -8,7 +8,6 @@ open job will still need is its own forecast less what its folders hold already.
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from appliance.config import Config
 from appliance.errors import NoRoom, SourceUnavailable, StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.storage.forecast import Forecast, Ratios, forecast, learn, options_of
 from appliance.storage.measured import is_prepared, weigh
 from appliance.storage.volume import Marks, Volume, marks, measure, size_text

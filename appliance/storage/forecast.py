@@ -11,7 +11,6 @@ too high makes a job wait.
 from __future__ import annotations
 
 import math
-import sqlite3
 import statistics
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.settings import Stages
+from appliance.sqlite import sqlite3
 from appliance.storage.volume import size_text
 from bus.events import JobOptions
 

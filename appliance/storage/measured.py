@@ -6,11 +6,11 @@ Rebuilding the database measures anew: the action that writes it runs again.
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 from msgspec import Struct
 
+from appliance.sqlite import sqlite3
 from appliance.storage.volume import taken
 from stages.folder import JobFolder
 

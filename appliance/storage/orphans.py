@@ -7,11 +7,11 @@ the stream knows only what the stream still held.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from appliance.sqlite import sqlite3
 from appliance.storage.retention import Removal
 from appliance.storage.volume import taken
 

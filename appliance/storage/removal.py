@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import sqlite3
 from pathlib import Path
 
+from appliance.sqlite import sqlite3
 from appliance.storage import measured
 from appliance.storage.measured import source_files, weigh
 from appliance.storage.orphans import is_orphan

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -10,6 +9,7 @@ from msgspec import Struct
 
 from appliance.config import Config
 from appliance.errors import StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.storage.admission import no_answer
 from appliance.storage.forecast import Forecast, forecast
 from appliance.storage.measured import JobBytes, is_prepared, weigh

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from appliance.config import Config
 from appliance.errors import StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.storage import orphans
 from appliance.storage.admission import Admission, Promised, file_bytes, no_answer
 from appliance.storage.forecast import Ratios

@@ -1,18 +1,19 @@
 """Opening `appliance.db`.
 
 One writer: the dispatcher. Everybody else opens read-only. `synchronous` is never below FULL. WAL is used only with an
-SQLite that has the WAL-reset fix (3.51.3, or 3.50.7 / 3.44.6 and later of their lines); older ones may corrupt a WAL
-database when two processes write or checkpoint at once, so they get a rollback journal with `synchronous=EXTRA`. Its
-file is kept (PERSIST): each commit overwrites it in place, so the file system has no metadata of its own to flush.
+SQLite that has the WAL-reset fix (3.51.3, or 3.50.7 / 3.44.6 and later of their lines; `appliance.sqlite` brings one);
+older ones may corrupt a WAL database when two processes write or checkpoint at once, so they get a rollback journal
+with `synchronous=EXTRA`. Its file is kept (PERSIST): each commit overwrites it in place, so the file system has no
+metadata of its own to flush.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
 from pathlib import Path
 
-from appliance.errors import StoreDamaged
+from appliance.errors import ApplianceError, SourceUnavailable, StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.storage import measured
 from appliance.store.projection import Projection
 from appliance.store.schema import SCHEMA, SCHEMA_VERSION
@@ -23,6 +24,8 @@ JOURNAL_BYTES = 4 * 1024 * 1024
 """A larger rollback journal (of a rebuild) is cut to this after its transaction."""
 WRITER_BUSY_TIMEOUT_MS = 60_000
 """The writer has patience: with a rollback journal a backup in progress keeps it waiting."""
+
+_REBUILD = "run `appliance rebuild --from stream`"
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
@@ -43,19 +46,21 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """Open for the one writer, creating the file and schema when absent. Autocommit off by explicit BEGIN only.
 
     A database of an older schema is upgraded, which takes about two minutes for each million facts. Raises
-    `StoreDamaged` when the file is not a sound database, or one of a newer program.
+    `StoreDamaged` when the file is not a sound database, or one of a newer program, and `SourceUnavailable` when it
+    cannot be opened now.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        mode = journal_mode()
-        connection.execute(f"PRAGMA journal_mode={mode}")
-        connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
-        connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.DatabaseError as error:
+        raise refusal(path, error, _REBUILD) from error
+    try:
         _guard(connection, WRITER_BUSY_TIMEOUT_MS)
+        set_journal(connection)
+        connection.execute(f"PRAGMA journal_size_limit={JOURNAL_BYTES}")
         (sound,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if sound != "ok":
-            raise StoreDamaged(f"{path} is damaged ({sound}): run `appliance rebuild --from stream`")
+            raise StoreDamaged(f"{path} is damaged ({sound}): {_REBUILD}")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
@@ -70,11 +75,33 @@ def open_writer(path: Path) -> sqlite3.Connection:
         measured.prepare(connection)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StoreDamaged(f"{path} cannot be opened ({error}): run `appliance rebuild --from stream`") from error
+        raise refusal(path, error, _REBUILD) from error
     except StoreDamaged:
         connection.close()
         raise
     return connection
+
+
+def set_journal(connection: sqlite3.Connection) -> None:
+    """Choose the journal, for good, and how it is flushed. Waits for who uses the database in another mode."""
+    mode = journal_mode()
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute(f"PRAGMA synchronous={'FULL' if mode == 'wal' else 'EXTRA'}")
+
+
+def refusal(path: Path, error: sqlite3.DatabaseError, remedy: str) -> ApplianceError:
+    """What to raise when a database cannot be opened: only for one that is damaged is the remedy to make it anew."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return StoreDamaged(f"{path} cannot be opened ({error}): {remedy}")
+    advice = {
+        sqlite3.SQLITE_FULL: "free some space on its disk",
+        sqlite3.SQLITE_BUSY: "another program holds it; end that",
+        sqlite3.SQLITE_CANTOPEN: "see who may write in its folder",
+        sqlite3.SQLITE_READONLY: "see who may write it and in its folder",
+        sqlite3.SQLITE_IOERR: "see whether its disk is full or fails",
+    }.get(code, "see the log of the kernel and the disk")
+    return SourceUnavailable(f"{path} cannot be opened now ({error}): {advice}")
 
 
 def open_reader(path: Path, *, check_same_thread: bool = True) -> sqlite3.Connection:

@@ -7,7 +7,6 @@ which stays when a lost stream is put back under new sequences. Written by the o
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.errors import StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_reader
 from bus.errors import UndecodableEvent
 from bus.events import AnyEvent, decode_event

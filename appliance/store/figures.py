@@ -7,10 +7,10 @@ it sees the rows as they were; what changes no row (a late result of a cancelled
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime, timedelta
 
 from appliance.lifecycle import NO_CLIPS
+from appliance.sqlite import sqlite3
 from bus.events import (
     DONE,
     ClipFailed,

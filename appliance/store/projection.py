@@ -7,11 +7,11 @@ same rows, byte for byte.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from appliance.sqlite import sqlite3
 from appliance.store.figures import count
 from appliance.store.rules import RULES
 from appliance.store.schema import NEVER_REMOVED, PROJECTED, SCHEMA, statements

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +10,7 @@ from typing import Self, TypeVar
 import msgspec
 from msgspec import Struct
 
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_reader
 
 T = TypeVar("T", bound=Struct)

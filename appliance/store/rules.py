@@ -8,13 +8,13 @@ that arrive after a job has ended (a late result of a cancelled job) leave its r
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from datetime import UTC
 from typing import Any
 
 import msgspec
 
+from appliance.sqlite import sqlite3
 from bus.events import (
     CLIP_STAGES,
     DONE,

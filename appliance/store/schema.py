@@ -8,8 +8,9 @@ transaction as the rows, and `actions_cursor`, the last fact whose follow-up act
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
+
+from appliance.sqlite import sqlite3
 
 SCHEMA_VERSION = 7
 """Goes up with each change of a projected table. A database of an older version is upgraded when it is opened for

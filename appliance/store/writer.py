@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Self, TypeVar
 
+from appliance.sqlite import sqlite3
 from appliance.store import failures
 from appliance.store.database import open_reader, open_writer
 from appliance.store.projection import Projection, StoredFact
@@ -21,6 +21,8 @@ from bus.events import AnyEvent, Event, StageName, decode_event
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 FULL_AGAIN_S = 1.0
+NO_ROOM = (sqlite3.SQLITE_FULL, 4874)
+"""4874: `SQLITE_IOERR_SHMSIZE`, the index of the write-ahead log cannot grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ class Writer:
             try:
                 return await self._once(work)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                if error.sqlite_errorcode not in NO_ROOM:
                     raise
                 log.warning("the disk is full: the database waits for room")
                 await asyncio.sleep(FULL_AGAIN_S)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from msgspec import Struct
+
+from appliance.sqlite import sqlite3
 
 _AT_ONCE = 500
 

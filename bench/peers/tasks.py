@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import sqlite3
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from celery import Celery
 from celery.signals import worker_process_init
 
 from appliance.dispatcher.table import TABLE
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_reader
 from bench.peers.place import CHANNEL, FOLDER_VARIABLE, KEY, Posted, Times, database, socket
 from bus.events import JobCompleted, JobFailed, encode

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import psutil
 
 from appliance.boxlink import connect
 from appliance.config import Config, load
+from appliance.sqlite import sqlite3
 from appliance.supervisor.lock import box_pid
 from bus.connection import Bus
 from bus.events import DONE, AnyEvent, StageName, decode_event

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 from appliance.alerts.rules import DEFAULT_RULES
 from appliance.cache.opening import own_server
 from appliance.services.manager import STORED
+from appliance.sqlite import sqlite3
 from appliance.ssot.opening import open_ssot
 from appliance.store.database import open_reader
 from appliance.store.projection import Projection, StoredFact

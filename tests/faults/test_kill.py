@@ -12,7 +12,6 @@ import asyncio
 import os
 import random
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,6 +23,7 @@ from click.testing import CliRunner
 
 from appliance.cli import main
 from appliance.intake import create_job, source_of
+from appliance.sqlite import sqlite3
 from appliance.store.queries import dump
 from appliance.store.schema import PROJECTED
 from bus.connection import Bus

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from appliance.intake import cancel_job, create_job, delete_job, retry_job
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.queries import dump

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,6 +19,7 @@ from appliance.errors import IntakeRefused, JobNotFound
 from appliance.lifecycle import MAX_CLAIMS, Attempt, Failure
 from appliance.parent import Status, StatusPipe
 from appliance.settings import Retry
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.writer import Writer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from msgspec import Meta, Struct
 
 from appliance.accounts import sessions, tokens, users
 from appliance.accounts.roles import Principal, Role
+from appliance.sqlite import sqlite3
 from web.auth.routes import Name, Password, remote_of
 from web.services import Given
 

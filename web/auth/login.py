@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_address
@@ -20,6 +19,7 @@ from msgspec import Struct
 from appliance.accounts import claims, sessions, throttle, users
 from appliance.accounts.roles import Principal, Role
 from appliance.accounts.secrets import NOBODY, digest, hash_password, new_secret, password_fits
+from appliance.sqlite import sqlite3
 from web.auth.gate import Gate
 from web.problems import Problem
 

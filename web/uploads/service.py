@@ -14,7 +14,6 @@ import asyncio
 import errno
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from appliance.accounts.roles import Principal
 from appliance.config import Config
 from appliance.errors import SourceUnavailable
 from appliance.services.readers import Readers
+from appliance.sqlite import sqlite3
 from appliance.store.rules import text
 from appliance.uploads import content_path, part_path, uploads_dir
 from bus.ids import new_id

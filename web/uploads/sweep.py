@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sqlite3
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from appliance.errors import SourceUnavailable
 from appliance.services.readers import Readers
+from appliance.sqlite import sqlite3
 from appliance.uploads import content_path, uploads_dir
 from bus.connection import Bus
 from bus.errors import BusError

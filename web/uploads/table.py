@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from appliance.sqlite import sqlite3
 from web.uploads.wanted import Wanted
 
 State = Literal["receiving", "complete", "refused"]

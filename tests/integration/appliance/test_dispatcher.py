@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from appliance.dispatcher.service import Dispatcher
 from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.intake import cancel_job, create_job, delete_job, retry_job
 from appliance.lifecycle import decide
+from appliance.sqlite import sqlite3
 from appliance.store.queries import Store, dump
 from appliance.store.schema import PROJECTED
 from appliance.store.writer import Writer

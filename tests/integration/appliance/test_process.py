@@ -96,7 +96,7 @@ def test_the_event_log_tells_the_whole_story_in_order(folder: Path, report: dict
 
 
 def _events(folder: Path, job: str) -> list[dict[str, Any]]:
-    import sqlite3
+    from appliance.sqlite import sqlite3
 
     connection = sqlite3.connect(folder / "data" / "appliance.db")
     rows = connection.execute("SELECT payload FROM events WHERE job = ? ORDER BY seq", (job,)).fetchall()

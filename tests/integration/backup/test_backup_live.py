@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from appliance.config import load
 from appliance.dispatcher.service import Dispatcher
 from appliance.errors import BackupDamaged
 from appliance.intake import create_job
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.queries import Store, dump

@@ -6,7 +6,6 @@ import asyncio
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,8 +20,10 @@ from appliance.cache.settings import CacheTtl
 from appliance.config import Config
 from appliance.services.manager import DataManager
 from appliance.services.readers import Readers
+from appliance.sqlite import sqlite3
 from appliance.ssot.cache import SsotCache
 from appliance.ssot.opening import open_ssot
+from appliance.store import database
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.supervisor.programs import cache_arguments
@@ -151,6 +152,12 @@ class StoreBox:
         start = self._projection.cursor + 1
         self._projection.apply([StoredFact(n, event_subject(e), encode(e)) for n, e in enumerate(events, start)])
         return self._projection.cursor
+
+
+@pytest.fixture
+def rollback_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an SQLite whose write-ahead log is not to be trusted; with one, nobody is ever locked out."""
+    monkeypatch.setattr(database, "journal_mode", lambda: "persist")
 
 
 @pytest.fixture

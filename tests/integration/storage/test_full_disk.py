@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from appliance.config import load
 from appliance.control.ledger import Hold, Ledger, read_holds
 from appliance.errors import IntakeClosed
 from appliance.intake import cancel_job, create_job, source_of
+from appliance.sqlite import sqlite3
 from appliance.storage.admission import Admission
 from appliance.storage.ballast import Ballast
 from bus.connection import Bus, BusSettings

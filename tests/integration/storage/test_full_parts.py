@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
 
+from appliance.config import Config
+from appliance.dispatcher.opening import open_store
+from appliance.errors import SourceUnavailable
+from appliance.sqlite import sqlite3
+from appliance.storage.ballast import Ballast
 from appliance.storage.volume import measure
+from appliance.store.database import journal_mode
 from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
 from appliance.supervisor import bus_watch
@@ -120,3 +125,20 @@ def _count(path: Path) -> int:
         return int(db.execute("SELECT count(*) FROM events").fetchone()[0])
     finally:
         db.close()
+
+
+async def test_a_box_started_on_a_full_disk_opens_its_database(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "data", 16 * MB) as folder:
+        config, ballast = Config(data_dir=folder), Ballast(folder)
+        await (await open_store(config)).close()
+        assert await asyncio.to_thread(ballast.take, 4 * MB)
+        await asyncio.to_thread(Filler(folder).take_all)
+        assert (await asyncio.to_thread(measure, folder)).free_bytes == 0
+        store = await open_store(config)
+        await store.apply([StoredFact(1, event_subject(fact(1)), encode(fact(1)))])
+        await store.close()
+        if journal_mode() == "wal":  # with a rollback journal it had been opened without
+            assert await asyncio.to_thread(lambda: ballast.bytes) == 0
+            await asyncio.to_thread(Filler(folder).take_all)
+            with pytest.raises(SourceUnavailable, match="its disk is full"):
+                await open_store(config)

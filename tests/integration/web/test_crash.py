@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import sqlite3
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError, TusUploadFailed
 
+from appliance.sqlite import sqlite3
 from appliance.uploads import content_path
 from bus.events import JobCreated
 from tests.integration.conftest import NatsBox

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 
 import pytest
 
+from appliance.sqlite import sqlite3
 from tests.integration.conftest import NatsBox
 from tests.integration.web.conftest import WebBox, config_for, web_box
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import Any
 
 import httpx
@@ -11,6 +10,7 @@ import pytest
 
 from appliance.accounts import claims, sessions, throttle, tokens, users
 from appliance.accounts.secrets import hash_password
+from appliance.sqlite import sqlite3
 from bus.events import UserAction
 from tests.integration.web.conftest import PASSWORD, WebBox
 

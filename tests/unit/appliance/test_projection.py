@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_reader, open_writer, wal_is_safe
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.queries import Store, dump

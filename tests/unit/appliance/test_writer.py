@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from appliance.errors import SourceUnavailable, StoreDamaged
+from appliance.sqlite import sqlite3
+from appliance.store import database
 from appliance.store.database import JOURNAL_BYTES, journal_mode, open_reader, open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.writer import Writer
@@ -86,6 +89,13 @@ async def test_a_summary_is_of_what_is_committed_and_does_not_wait_for_the_writi
     await store.close()
 
 
+@pytest.fixture
+def persist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an SQLite whose write-ahead log is not to be trusted."""
+    monkeypatch.setattr(database, "journal_mode", lambda: "persist")
+
+
+@pytest.mark.usefixtures("persist")
 def test_a_commit_waits_for_who_reads_and_gives_up_in_time(tmp_path: Path) -> None:
     path = tmp_path / "appliance.db"
     writer = open_writer(path)
@@ -93,12 +103,11 @@ def test_a_commit_waits_for_who_reads_and_gives_up_in_time(tmp_path: Path) -> No
     reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM events").fetchone()
-    if journal_mode() != "wal":  # there a reader holds nobody up
-        writer.execute("PRAGMA busy_timeout=50")
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            projection.apply([stored(1, facts.created(new_id()))])
-        assert not writer.in_transaction
-        assert writer.execute("PRAGMA busy_timeout").fetchone() == (50,)
+    writer.execute("PRAGMA busy_timeout=50")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        projection.apply([stored(1, facts.created(new_id()))])
+    assert not writer.in_transaction
+    assert writer.execute("PRAGMA busy_timeout").fetchone() == (50,)
     writer.execute("PRAGMA busy_timeout=30000")
     threading.Timer(0.1, lambda: reader.execute("COMMIT")).start()
     assert len(projection.apply([stored(1, facts.created(new_id()))])) == 1
@@ -108,11 +117,40 @@ def test_a_commit_waits_for_who_reads_and_gives_up_in_time(tmp_path: Path) -> No
     writer.close()
 
 
-def test_a_rollback_journal_is_kept_but_not_at_any_size(tmp_path: Path) -> None:
-    if journal_mode() == "wal":
-        pytest.skip("this SQLite uses a write-ahead log")
+@pytest.mark.skipif(journal_mode() != "wal", reason="this SQLite's write-ahead log is not to be trusted")
+def test_with_a_write_ahead_log_a_commit_waits_for_no_reader(tmp_path: Path) -> None:
+    path = tmp_path / "appliance.db"
+    writer = open_writer(path)
+    writer.execute("PRAGMA busy_timeout=0")
+    reader = open_reader(path)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM events").fetchone()[0] == 0
+    assert len(Projection(writer).apply([stored(1, facts.created(new_id()))])) == 1
+    assert reader.execute("SELECT count(*) FROM events").fetchone()[0] == 0
+    reader.execute("COMMIT")
+    assert reader.execute("SELECT count(*) FROM events").fetchone()[0] == 1
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.skipif(journal_mode() != "wal", reason="this SQLite's write-ahead log is not to be trusted")
+def test_a_database_moves_between_the_journals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a box gets a newer SQLite, and when its data folder goes to a machine without one."""
+    path = tmp_path / "appliance.db"
+    for seq, mode in enumerate(["persist", "wal", "persist"], start=1):
+        monkeypatch.setattr(database, "journal_mode", lambda mode=mode: mode)
+        writer = open_writer(path)
+        assert writer.execute("PRAGMA journal_mode").fetchone() == (mode,)
+        assert len(Projection(writer).apply([stored(seq, facts.created(new_id()))])) == 1
+        with closing(open_reader(path)) as reader:
+            assert reader.execute("SELECT count(*) FROM events").fetchone()[0] == seq
+        writer.close()
+
+
+@pytest.mark.parametrize("mode", sorted({"persist", journal_mode()}))
+def test_a_journal_is_kept_but_not_at_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(database, "journal_mode", lambda: mode)
     writer = open_writer(tmp_path / "appliance.db")
-    assert writer.execute("PRAGMA journal_mode").fetchone() == ("persist",)
     projection, seq = Projection(writer), 0
     for _ in range(6):
         batch = [stored(seq + n, facts.created(new_id())) for n in range(1, 1500)]
@@ -121,5 +159,26 @@ def test_a_rollback_journal_is_kept_but_not_at_any_size(tmp_path: Path) -> None:
     writer.execute("BEGIN IMMEDIATE")
     writer.execute("UPDATE jobs SET name = name || 'x'")
     writer.execute("COMMIT")
-    assert 0 < (tmp_path / "appliance.db-journal").stat().st_size <= JOURNAL_BYTES
+    projection.apply([stored(seq + 1, facts.created(new_id()))])
+    journal = tmp_path / ("appliance.db-wal" if mode == "wal" else "appliance.db-journal")
+    assert 0 < journal.stat().st_size <= JOURNAL_BYTES
     writer.close()
+
+
+def test_what_is_not_damaged_is_not_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "appliance.db"
+    path.mkdir()
+    with pytest.raises(SourceUnavailable, match="may write in its folder"):
+        open_writer(path)
+    path.rmdir()
+    open_writer(path).close()
+    monkeypatch.setattr(database, "WRITER_BUSY_TIMEOUT_MS", 10)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SourceUnavailable, match="another program holds it"):
+            open_writer(path)
+        other.execute("COMMIT")
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(StoreDamaged, match="rebuild --from stream"):
+        open_writer(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import stat
 import subprocess
 from pathlib import Path
@@ -16,6 +15,7 @@ from appliance.backup import create as creating
 from appliance.backup.create import create
 from appliance.backup.restore import restore, verify
 from appliance.errors import BackupError, BackupRefused, StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection
 from appliance.store.queries import dump

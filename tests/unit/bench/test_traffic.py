@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from collections import Counter
 from itertools import islice
 
+from appliance.sqlite import sqlite3
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.schema import SCHEMA
 from bench.traffic import CLIPS, Publisher, count, grouped, last_fact, life, lives

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from appliance.accounts.secrets import csrf_of, digest, hash_password, password_
 from appliance.accounts.sessions import Lifetime
 from appliance.cli import main
 from appliance.errors import AccountRefused, StoreDamaged
+from appliance.sqlite import sqlite3
 
 PASSWORD = "correct horse battery"
 

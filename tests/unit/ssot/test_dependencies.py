@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from datetime import timedelta
 
 from hypothesis import given, settings
@@ -14,6 +13,7 @@ from appliance.dispatcher.table import TABLE
 from appliance.services import dashboard
 from appliance.services.manager import STORED
 from appliance.services.workers import gone
+from appliance.sqlite import sqlite3
 from appliance.ssot.cache import KEYS
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.schema import SCHEMA

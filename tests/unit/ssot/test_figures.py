@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from appliance.errors import StoreDamaged
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_writer
 from appliance.store.figures import KEEP_MINUTES
 from appliance.store.projection import Projection, StoredFact

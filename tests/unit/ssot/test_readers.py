@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 
 from appliance.errors import SourceUnavailable
 from appliance.services.readers import Position, Readers
+from appliance.sqlite import sqlite3
+from appliance.store import database
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection
 
@@ -72,7 +73,8 @@ async def test_a_query_whose_caller_is_gone_is_stopped(path: Path) -> None:
         assert await readers.position() == Position("e", 7)
 
 
-async def test_a_locked_database_is_unavailable_and_then_well(path: Path) -> None:
+async def test_a_locked_database_is_unavailable_and_then_well(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "journal_mode", lambda: "persist")  # a write-ahead log would lock nobody out
     writer = await asyncio.to_thread(open_writer, path)
     async with Readers(path, timeout_s=0.1) as readers:
         await readers.position()

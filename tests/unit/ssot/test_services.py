@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -19,6 +18,7 @@ from appliance.services.jobs import jobs
 from appliance.services.queue import RATE_MINUTES, queue, stage_rates
 from appliance.services.supervised import services
 from appliance.services.workers import gone, workers
+from appliance.sqlite import sqlite3
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.schema import SCHEMA
 from bus.connection import QueueDepth

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 
+from appliance.sqlite import sqlite3
 from appliance.storage.measured import prepare
 from appliance.store.projection import Projection, StoredFact
 from appliance.store.schema import SCHEMA

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.settings import Stages
+from appliance.sqlite import sqlite3
 from appliance.storage import forecast as module
 from appliance.storage.forecast import ENOUGH_JOBS, Ratios, forecast, learn, quantile
 from appliance.storage.measured import JobBytes, prepare, record, source_files, weigh

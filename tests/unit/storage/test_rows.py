@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from appliance.errors import IntakeRefused
 from appliance.intake import items_to_retry
+from appliance.sqlite import sqlite3
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from bus.events import (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.accounts import throttle
 from appliance.accounts.database import SCHEMA
+from appliance.sqlite import sqlite3
 
 PER_MINUTE = 10.0
 
