@@ -21,6 +21,7 @@ PERMISSIVE = re.compile(
 COPYLEFT = re.compile(r"\b(A?GPL|LGPL|AFFERO|GNU|SSPL|EUPL|CC-BY-(NC|SA)|proprietary|commercial)", re.IGNORECASE)
 LOOKED_AT = {
     "forbiddenfruit": "MIT or GPL-3.0, taken under MIT; tests only",
+    "pysqlite3": "zlib; it has no licence field but the file",
     "scikit-image": "BSD-3-Clause; its licence field is a list of files",
     "scipy": "BSD-3-Clause; its licence field is the whole text",
 }
