@@ -193,8 +193,18 @@ class Logging(Struct, frozen=True, kw_only=True):
         "text"
     )
     dir: Annotated[
-        Path | None, Meta(description="Folder of the log files, with one file a job. null: <data_dir>/logs.")
+        Path | None, Meta(description="Folder of the log files, one for each process. null: <data_dir>/logs.")
     ] = None
+    max_file_bytes: Annotated[
+        int,
+        Meta(
+            description="Bytes from which on a process's log file becomes <name>.log.1 and begins anew; looked at twice "
+            "a minute.",
+            ge=100_000,
+            le=10_000_000_000,
+        ),
+    ] = 10_000_000
+    keep_files: Annotated[int, Meta(description="How many older log files of each process are kept.", ge=0, le=100)] = 2
 
 
 class Config(Struct, frozen=True, kw_only=True):

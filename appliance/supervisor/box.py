@@ -23,6 +23,7 @@ from appliance.lifecycle import Attempt, Failure
 from appliance.supervisor.bus_watch import BusWatch
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
 from appliance.supervisor.lock import lock_box, wait_for_lock
+from appliance.supervisor.log_files import LogFiles
 from appliance.supervisor.pool import Pool
 from appliance.supervisor.programs import (
     bus_program,
@@ -67,6 +68,7 @@ class Box:
         self._reporter: asyncio.Task[None] | None = None
         self._staffing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._log_files: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Bring everything up. On an error everything that was started is ended again and the error raised."""
@@ -74,7 +76,10 @@ class Box:
         try:
             for folder in ("run", "input", "jobs", "output"):
                 (self._data_dir / folder).mkdir(parents=True, exist_ok=True)
-            self._config.logs_dir.mkdir(parents=True, exist_ok=True)
+            logs, logging_ = self._config.logs_dir, self._config.logging
+            logs.mkdir(parents=True, exist_ok=True)
+            log_files = LogFiles(logs, max_bytes=logging_.max_file_bytes, keep=logging_.keep_files)
+            self._log_files = asyncio.create_task(log_files.serve())
             await self._start()
         except BaseException:
             await self.stop(grace_s=0.0)
@@ -155,6 +160,7 @@ class Box:
         await asyncio.gather(*(one.stop(grace) for one in first), *(one.stop(grace) for one in self._pools.values()))
         await _end(self._reporter)
         await _end(self._watching)
+        await _end(self._log_files)
         for name in ("dispatcher", "bus"):
             if name == "bus" and self._bus is not None:
                 await self._bus.close()
