@@ -198,7 +198,7 @@ class Logging(Struct, frozen=True, kw_only=True):
     max_file_bytes: Annotated[
         int,
         Meta(
-            description="Bytes from which on a process's log file becomes <name>.log.1 and begins anew; looked at twice "
+            description="Bytes from which on a process's log file becomes <name>.log.1 and begins anew; seen to twice "
             "a minute.",
             ge=100_000,
             le=10_000_000_000,
