@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from appliance.control.holds import Hold, Mode, Target, hold_of, strongest
+from appliance.tasks import in_background
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import Retryable, Stale
@@ -29,6 +30,7 @@ ALL = "evt.control.changed.*.*"
 AGAIN_S = 0.5
 LONGEST_WAIT_S = 60.0
 """Ends of holds are moments of the wall clock: it is looked at this often, in case it was set."""
+NET_AGAIN_S = 5.0
 NET_S = 300.0
 """The ledger is read anew this often: a net under the live feed."""
 
@@ -68,9 +70,9 @@ class Ledger:
         try:
             feed = await self._stack.enter_async_context(self._bus.live(ALL))
             self._forget_reconnect = self._bus.on_reconnect(self._gap.set)
-            self._following = [asyncio.create_task(self._follow(feed))]
+            self._following = [in_background(self._follow(feed), "following the control ledger")]
             await self._load()
-            self._following.append(asyncio.create_task(self._mend(feed)))
+            self._following.append(in_background(self._mend(feed), "reading the control ledger anew"))
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -139,6 +141,11 @@ class Ledger:
                 log.warning("the bus is away: the control ledger is as it was", extra={"error": str(error)})
                 self._gap.set()
                 await asyncio.sleep(AGAIN_S)
+                continue
+            except Exception:  # without this net a missed word would be missed for good
+                log.exception("the control ledger could not be read: it is as it was")
+                self._gap.set()
+                await asyncio.sleep(NET_AGAIN_S)
                 continue
             if feed.dropped != dropped:
                 dropped = feed.dropped

@@ -17,6 +17,7 @@ from bus.connection import Bus
 from bus.errors import Retryable, UndecodableEvent
 from bus.events import StageName, WorkerOffline, WorkerScaled
 from bus.feed import Feed, LiveEvent
+from bus.stored import Stored
 
 log = logging.getLogger(__name__)
 AGAIN_S = 1.0
@@ -100,8 +101,7 @@ class Staffing:
 
     async def _replace(self, feed: Feed[LiveEvent]) -> None:
         async for fact in feed:
-            if isinstance(fact.event, WorkerOffline):
-                self._end_if_ours(fact.event)
+            self._hear(fact)
 
     async def _look_for_missed(self) -> None:
         """What was said of our workers while nobody listened."""
@@ -111,8 +111,16 @@ class Staffing:
                 if worker is None:
                     continue
                 said = await self._bus.last_facts(f"evt.worker.*.{worker}")
-                if said and isinstance(last := said[-1].event, WorkerOffline):
-                    self._end_if_ours(last)
+                if said:
+                    self._hear(said[-1])
+
+    def _hear(self, fact: Stored) -> None:
+        try:
+            event = fact.event
+        except UndecodableEvent:  # of another version: it ends nobody, and those beside it are heard
+            return
+        if isinstance(event, WorkerOffline):
+            self._end_if_ours(event)
 
     def _end_if_ours(self, offline: WorkerOffline) -> None:
         for pool in self._pools.values():

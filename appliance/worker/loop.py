@@ -25,6 +25,7 @@ from appliance.joblog import note
 from appliance.lifecycle import MAX_CLAIMS, Attempt, Claim, Failure
 from appliance.parent import StatusPipe
 from appliance.settings import Retry
+from appliance.tasks import in_background
 from appliance.uploads import located
 from appliance.worker.protocol import StageRequest
 from appliance.worker.report import Reporter
@@ -32,7 +33,7 @@ from appliance.worker.stage_process import StageFailed, StageProcess
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.consumer import Delivery, Work
-from bus.errors import Retryable, Stale, UndecodableEvent
+from bus.errors import BusUnavailable, Retryable, Stale, UndecodableEvent
 from bus.events import (
     STARTED,
     Command,
@@ -83,6 +84,7 @@ class Worker:
         self._ledger = ledger
         self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._failure: Exception | None = None
         self._running: asyncio.Task[StageResult] | None = None
         self._looked_seq = 0
         """The last fact of the item's job that the claim knew of: what ended the job before it was retried is past."""
@@ -99,9 +101,12 @@ class Worker:
         self._leaving.set()
 
     async def serve(self) -> None:
-        """Work until told to leave. Raises what makes the bus unusable for good."""
+        """Work until told to leave. Raises what makes the bus unusable for good, or the worker useless."""
         stage = self._settings.stage
-        background = [asyncio.create_task(self._reporter.serve()), asyncio.create_task(self._watch_cancels())]
+        background = [
+            in_background(self._reporter.serve(), "the worker's report", self._fail),
+            in_background(self._watch_cancels(), "listening for cancels", self._fail),
+        ]
         try:
             online = WorkerOnline(source=self.id, worker=self.id, stage=stage, pid=os.getpid(), host=platform.node())
             await self._bus.publish(online)
@@ -120,6 +125,8 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await self._reporter.leave()
+        if self._failure is not None:
+            raise self._failure
         if not self._stopping.is_set():
             with suppress(Retryable):  # the dispatcher says it, if we cannot
                 await self._bus.publish(
@@ -127,6 +134,11 @@ class Worker:
                         source=self.id, worker=self.id, stage=stage, reason="retired: fewer workers are wanted"
                     )
                 )
+
+    def _fail(self, error: Exception) -> None:
+        """Nobody would see this worker, or it would hear no cancel: it gives back what it has, and its process ends."""
+        self._failure = error
+        self.stop()
 
     def _may_work(self) -> bool:
         return not self._leaving.is_set() and self._ledger.mode(self._settings.stage) == "run"
@@ -197,7 +209,7 @@ class Worker:
 
         False: the item moved on meanwhile, nothing was stored.
         """
-        beating = asyncio.create_task(_beat(delivery))
+        beating = in_background(_beat(delivery), "a heartbeat")
         try:
             while True:
                 try:
@@ -287,8 +299,8 @@ class Worker:
         self._running = asyncio.create_task(process.run())
         if self._ended_seq > self._looked_seq:  # it came while the attempt was being claimed
             self._running.cancel()
-        beating = asyncio.create_task(_beat(delivery))
-        stopping = asyncio.create_task(self._kill_after_grace(self._running))
+        beating = in_background(_beat(delivery), "a heartbeat")
+        stopping = in_background(self._kill_after_grace(self._running), "stopping a stage")
         try:
             result = await self._running
         except StageFailed as failed:
@@ -321,6 +333,7 @@ class Worker:
         async with self._bus.live("evt.job.*.*") as feed:
             async for fact in feed:
                 self.hear(fact)
+        raise BusUnavailable("the bus connection is closed")
 
     def hear(self, fact: Stored) -> None:
         """Kill the running stage when its job was cancelled or deleted after the stage's claim."""

@@ -12,8 +12,10 @@ from appliance.control.ledger import Ledger, hold, last_words, read_holds, relea
 from appliance.errors import IntakeClosed
 from appliance.intake import create_job
 from bus.connection import Bus
+from bus.errors import Denied
 from bus.events import ControlChanged, JobOptions, JobSource
 from bus.provision import provision
+from bus.stored import Stored
 from tests.integration.appliance.dispatching import dispatcher
 from tests.integration.conftest import NatsBox
 
@@ -90,6 +92,30 @@ async def test_what_was_said_in_an_outage_is_known_after_it(nats: NatsBox) -> No
         await hold(other, "faces", "operator", by="anna", reason="x")
         await ledger.until("cut", "run")
         await ledger.until("faces", "pause")
+
+
+async def test_an_answer_that_cannot_be_read_does_not_end_the_following(
+    nats: NatsBox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus, other = await nats.bus("worker"), await nats.bus("cli")
+    monkeypatch.setattr("appliance.control.ledger.NET_AGAIN_S", 0.1)
+    async with Ledger(bus) as ledger, asyncio.timeout(WAIT_S):
+        read, again = bus.last_facts, asyncio.Event()
+
+        async def answer(subject_filter: str) -> list[Stored]:
+            again.set()
+            return await read(subject_filter)
+
+        async def refuse_once(_subject_filter: str) -> list[Stored]:
+            monkeypatch.setattr(bus, "last_facts", answer)
+            raise Denied("worker may not read the ledger")
+
+        monkeypatch.setattr(bus, "last_facts", refuse_once)
+        await nats.restart()
+        await again.wait()
+        await hold(other, "cut", "operator", by="anna", reason="x")
+        await ledger.until("cut", "pause")
+    assert "worker may not read the ledger" in caplog.text
 
 
 async def test_a_stream_that_was_lost_says_what_stands(nats: NatsBox) -> None:
