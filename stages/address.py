@@ -19,6 +19,7 @@ from stages.errors import Rejected, Transient
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 _NAT64_LOCAL = IPv6Network("64:ff9b:1::/48")
+_TRANSLATED = IPv6Network("::ffff:0:0:0/96")
 
 
 def is_public(address: str) -> bool:
@@ -145,11 +146,11 @@ def _is_global(address: IPv4Address | IPv6Address) -> bool:
 
 
 def _embedded(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
-    """IPv4 addresses inside an IPv6 one: mapped, 6to4, Teredo, NAT64, and the old compatible form."""
+    """IPv4 addresses inside an IPv6 one: mapped, 6to4, Teredo, NAT64, SIIT, and the old compatible form."""
     if isinstance(address, IPv4Address):
         return []
     found = [a for a in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if a is not None]
     low = IPv4Address(int(address) & 0xFFFFFFFF)
-    if address in _NAT64 or int(address) >> 32 == 0:
+    if address in _NAT64 or address in _TRANSLATED or int(address) >> 32 == 0:
         found.append(low)
     return found

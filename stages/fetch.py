@@ -193,11 +193,18 @@ def _get(
                     location = _fields(response).get("location", "")
             except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
                 raise _connection_error(target, error) from error
-        following = check_url(str(target.join(location)))
+        following = check_url(_joined(target, location))
         if target.scheme == "https" and following.scheme == "http":
             raise Rejected("the server redirects from https to plain http; use the final address", "url-redirect")
         target = following
     raise Rejected(f"the server redirects more than {rules.max_redirects} times", "url-redirect")
+
+
+def _joined(target: httpx.URL, location: str) -> str:
+    try:
+        return str(target.join(location))
+    except (httpx.InvalidURL, UnicodeError, ValueError) as error:
+        raise Rejected(f"the server redirects to what is not a URL: {error}", "url-redirect") from error
 
 
 def check_url(url: str) -> httpx.URL:

@@ -48,14 +48,14 @@ class Site:
 
 
 @contextmanager
-def serving(site: Site) -> Iterator[Site]:
-    """Serve `site` on a free loopback port."""
+def serving(site: Site, host: str = "127.0.0.1") -> Iterator[Site]:
+    """Serve `site` on a free port of a loopback address."""
 
     class Handler(_Handler):
         pass
 
     Handler.site = site
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, 0), Handler)
     server.daemon_threads = True
     site.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
