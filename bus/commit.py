@@ -76,17 +76,22 @@ def _matches(subject: str, pattern: str) -> bool:
 
 def prepare(messages: Sequence[Event | Command], expect: Expect | None) -> list[Outgoing]:
     """Checks a commit and turns it into messages. Raises ValueError for one that could not be resolved or stored."""
-    if not 1 <= len(messages) <= MAX_BATCH:
-        raise ValueError(f"a commit holds 1 to {MAX_BATCH} messages, not {len(messages)}")
-    if len({message.id for message in messages}) != len(messages):
-        raise ValueError("two messages of one commit share an id")
     prepared = [outgoing(message) for message in messages]
-    if sum(len(message.data) for message in prepared) > MAX_COMMIT_BYTES:
-        raise ValueError(f"a commit holds at most {MAX_COMMIT_BYTES} bytes: put content into files, send their paths")
+    check(prepared)
     if expect is not None and not _matches(prepared[0].subject, expect.filter):
         # Otherwise the look after a lost answer would not find it.
         raise ValueError(f"the first message of a commit must match its own guard: {prepared[0].subject}")
     return prepared
+
+
+def check(messages: Sequence[Outgoing]) -> None:
+    """Raises ValueError for a commit that could not be resolved or stored."""
+    if not 1 <= len(messages) <= MAX_BATCH:
+        raise ValueError(f"a commit holds 1 to {MAX_BATCH} messages, not {len(messages)}")
+    if len({message.headers[Header.MSG_ID.value] for message in messages}) != len(messages):
+        raise ValueError("two messages of one commit share an id")
+    if sum(len(message.data) for message in messages) > MAX_COMMIT_BYTES:
+        raise ValueError(f"a commit holds at most {MAX_COMMIT_BYTES} bytes: put content into files, send their paths")
 
 
 async def send(wire: Wire, messages: Sequence[Outgoing], expect: Expect | None, timeout_s: float) -> PubAck:

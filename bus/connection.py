@@ -12,7 +12,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import Struct
 
-from bus.commit import Committed, Expect, commit_once, outgoing, prepare
+from bus.commit import Committed, Expect, Outgoing, check, commit_once, outgoing, prepare
 from bus.consumer import Work
 from bus.errors import BusUnavailable
 from bus.events import STAGES, Command, Event, StageName
@@ -149,6 +149,17 @@ class Bus(Link):
         return await self.patiently(
             prepared[0].subject,
             lambda timeout_s: commit_once(self.wire, prepared, expect, self._first_after, timeout_s),
+        )
+
+    async def store_again(self, messages: Sequence[Outgoing]) -> Committed:
+        """Stores what was stored before, byte for byte, all of it (1 to 1000 messages) or none, in order.
+
+        Raises as `commit`, but never Stale.
+        """
+        check(messages)
+        return await self.patiently(
+            messages[0].subject,
+            lambda timeout_s: commit_once(self.wire, messages, None, self._first_after, timeout_s),
         )
 
     async def purge_commands(self, job: str, before_seq: int) -> int:

@@ -18,10 +18,9 @@ from msgspec import Struct
 from appliance import lifecycle
 from appliance.store.projection import NO, REQUEUE, YES, StoredFact
 from appliance.store.writer import Writer
-from bus.commit import MAX_COMMIT_BYTES
+from bus.commit import MAX_COMMIT_BYTES, Outgoing
 from bus.connection import Bus
-from bus.errors import Duplicate, UndecodableEvent
-from bus.events import Event, decode_event, encode
+from bus.errors import Duplicate
 
 log = logging.getLogger(__name__)
 BATCH = 500
@@ -71,34 +70,33 @@ async def _requeue(bus: Bus, store: Writer) -> int:
 
 
 async def _put_back(bus: Bus, facts: list[StoredFact]) -> int:
-    """Store the facts in order, many in one commit: one wait for the disk instead of hundreds. How many."""
-    events: list[Event] = []
+    """Store the facts as they are, in order, many in one commit: one wait for the disk instead of hundreds. How many.
+
+    Not even those that this program can read are encoded anew: what a newer one added to them would be lost.
+    """
+    messages: dict[str, Outgoing] = {}
     size_bytes = 0
     for fact in facts:
-        try:
-            event = decode_event(fact.data)
-        except UndecodableEvent:  # of a newer program, or damaged: kept whole, in its place
-            await _commit(bus, events)
-            events, size_bytes = [], 0
-            await bus.store(fact.subject, fact.data, {"Nats-Msg-Id": _id_of(fact)})
-            continue
-        size_bytes += len(encode(event))
-        if size_bytes > MAX_COMMIT_BYTES:
-            await _commit(bus, events)
-            events, size_bytes = [], len(encode(event))
-        events.append(event)
-    await _commit(bus, events)
+        ident = _id_of(fact)
+        if size_bytes + len(fact.data) > MAX_COMMIT_BYTES:
+            await _store(bus, list(messages.values()))
+            messages, size_bytes = {}, 0
+        messages[ident] = Outgoing(fact.subject, fact.data, {"Nats-Msg-Id": ident})
+        size_bytes += len(fact.data)
+    await _store(bus, list(messages.values()))
     return len(facts)
 
 
-async def _commit(bus: Bus, events: list[Event]) -> None:
-    if not events:
-        return
-    try:
-        await bus.commit(events)
-    except Duplicate:  # cut short a moment ago: the stream remembers some of them
-        for event in events:
-            await bus.publish(event)
+async def _store(bus: Bus, messages: list[Outgoing]) -> None:
+    if len(messages) > 1:
+        try:
+            await bus.store_again(messages)
+        except Duplicate:  # cut short a moment ago: the stream remembers some of them
+            pass
+        else:
+            return
+    for message in messages:
+        await bus.store(message.subject, message.data, message.headers)
 
 
 class _Id(Struct):

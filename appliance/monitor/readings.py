@@ -31,7 +31,7 @@ class Beside(Struct, frozen=True, kw_only=True):
     """Commands for the stages that may use a card, waiting and in work."""
     events_used_percent: float | None = None
     promised_bytes: int = 0
-    """What the open jobs will still need on the data volume."""
+    """What the open jobs will still need on the data volume, as last told; 0 until it is told for the first time."""
 
 
 class Window:

@@ -287,22 +287,28 @@ class Monitor:
                     self._events.popleft()
 
     async def _look_at_bus(self) -> None:
-        """The event stream's size, what open jobs will still need on the disk, and the work that waits for cards."""
         while True:
-            try:
-                used = 100 * (await self._bus.stream_state()).bytes / self._config.bus.max_bytes
-                work = None
-                if self.sample is not None and self.sample.gpus is not None and self.sample.gpus.cards:
-                    depths = await self._bus.queue_depths()
-                    work = sum(
-                        depth.pending + depth.in_flight for stage, depth in depths.items() if stage in GPU_STAGES
-                    )
-                storage = await latest_storage(self._bus, datetime.now(UTC))
-                promised = 0 if storage is None else storage.promised_bytes
-                self._beside = Beside(gpu_work=work, events_used_percent=used, promised_bytes=promised)
-            except BusError:
-                self._beside = Beside()
+            await self.look_at_bus()
             await asyncio.sleep(BUS_EVERY_S)
+
+    async def look_at_bus(self) -> None:
+        """The event stream's size, what open jobs will still need on the disk, and the work that waits for cards.
+
+        While nobody tells what open jobs need, they need what they did: nothing of it was done meanwhile, and a margin
+        that jumps would clear an alert that stands.
+        """
+        used, work, promised = None, None, self._beside.promised_bytes
+        try:
+            used = 100 * (await self._bus.stream_state()).bytes / self._config.bus.max_bytes
+            if self.sample is not None and self.sample.gpus is not None and self.sample.gpus.cards:
+                depths = await self._bus.queue_depths()
+                work = sum(depth.pending + depth.in_flight for stage, depth in depths.items() if stage in GPU_STAGES)
+            storage = await latest_storage(self._bus, datetime.now(UTC))
+            if storage is not None:
+                promised = storage.promised_bytes
+        except BusError as error:
+            log.info("the bus is away: open jobs are taken to need what they did", extra={"error": str(error)})
+        self._beside = Beside(gpu_work=work, events_used_percent=used, promised_bytes=promised)
 
     async def _save(self) -> None:
         try:

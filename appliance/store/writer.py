@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -47,6 +48,7 @@ class Writer:
     being written need not wait for that.
 
     On a full disk a call waits until there is room: what was refused changed nothing, and the same connection goes on.
+    But `close` does not wait for that.
     """
 
     def __init__(self, path: Path, projection: Projection, thread: ThreadPoolExecutor) -> None:
@@ -69,12 +71,21 @@ class Writer:
         return cls(path, Projection(connection), thread)
 
     async def close(self) -> None:
-        await self.keep_noted()
-        await self._call(self._projection.connection.close)
-        await asyncio.to_thread(self._thread.shutdown)
-        await asyncio.to_thread(self._reading.shutdown)
-        if self._reader is not None:
-            self._reader.close()
+        """End it, also on a full disk: what was noted and does not fit then is found out anew from the stream."""
+        try:
+            while self._noted:
+                key, value = self._noted.popitem()
+                await self._once(partial(self._projection.set_meta, key, value))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in NO_ROOM:
+                raise
+            log.warning("the disk is full: the next start does again what it finds no note of")
+        finally:
+            await self._once(self._projection.connection.close)
+            await asyncio.to_thread(self._thread.shutdown)
+            await asyncio.to_thread(self._reading.shutdown)
+            if self._reader is not None:
+                self._reader.close()
 
     async def apply(self, facts: Sequence[StoredFact]) -> list[tuple[int, Event]]:
         """Project a batch, and keep what was noted, in one transaction; see `Projection.apply`."""

@@ -126,6 +126,12 @@ class ModelBus:
         prepared = prepare(messages, expect)
         return await self._call(lambda: self.stream.commit(prepared, expect))
 
+    async def store_again(self, messages: Sequence[Outgoing]) -> Committed:
+        return await self._call(lambda: self.stream.commit(messages, None))
+
+    async def store(self, subject: str, data: bytes, headers: dict[str, str]) -> int:
+        return (await self.store_again([Outgoing(subject, data, headers)])).first
+
     async def publish(self, event: Event) -> int:
         message = outgoing(event)
         return (await self._call(lambda: self.stream.commit([message], None))).first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -10,6 +11,7 @@ from appliance.dispatcher import recovery
 from appliance.dispatcher.recovery import reconcile
 from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
+from bus.commit import Committed, Outgoing
 from bus.connection import Bus
 from bus.events import encode
 from bus.ids import new_id
@@ -18,6 +20,8 @@ from tests.integration.conftest import NatsBox
 from tests.unit.appliance import facts
 
 UNKNOWN = b'{"type":"clip:danced","id":"01jd3v5n8q2w4e6r8t0y2u4i6p","job":"j","steps":7}'
+NEWER = b'{"type":"job:cancelled","id":"01jd3v5n8q2w4e6r8t0y2u4i7p","by":"a","v":2,"job":"j","why":{"a":[1, 2]}}'
+"""One that this program can read, with a field of a newer one, written as this one would not."""
 DAMAGED = b"\x00 no event at all"
 
 
@@ -30,7 +34,7 @@ async def a_box_of_before(nats: NatsBox, jobs: int) -> tuple[Writer, list[tuple[
         events = [facts.created(job), facts.started(job, "download"), facts.done(job, "download")]
         rows += [(event_subject(event), encode(event)) for event in events]
         if number == 1:
-            rows += [("evt.clip.danced.j", UNKNOWN), ("evt.clip.broken.j", DAMAGED)]
+            rows += [("evt.clip.danced.j", UNKNOWN), ("evt.clip.broken.j", DAMAGED), ("evt.job.cancelled.j", NEWER)]
     await store.apply([StoredFact(10 * seq, *row) for seq, row in enumerate(rows, 1)])
     await store.set_meta("epoch", "2020-01-01T00:00:00Z")
     return store, rows
@@ -61,16 +65,16 @@ async def test_cut_short_it_goes_on_and_doubles_nothing(nats: NatsBox, monkeypat
     bus = await nats.bus("dispatcher")
     store, rows = await a_box_of_before(nats, 400)
     monkeypatch.setattr(recovery, "BATCH", 100)
-    real, commits = Bus.commit, 0
+    real, commits = Bus.store_again, 0
 
-    async def commit(self: Bus, messages: object, expect: object = None) -> object:
+    async def commit(self: Bus, messages: Sequence[Outgoing]) -> Committed:
         nonlocal commits
         commits += 1
         if commits in (3, 7):
             raise asyncio.CancelledError
-        return await real(self, messages, expect)  # type: ignore[arg-type]
+        return await real(self, messages)
 
-    monkeypatch.setattr(Bus, "commit", commit)
+    monkeypatch.setattr(Bus, "store_again", commit)
     for _ in range(2):
         with pytest.raises(asyncio.CancelledError):
             await reconcile(bus, store)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from appliance.monitor.latest import HostView, latest
 from appliance.monitor.service import Monitor, boot_clock
 from appliance.settings import Bus as BusSection
 from appliance.settings import Config
+from appliance.storage.sample import STALE_AFTER, StorageSample, latest_storage
 from appliance.supervisor.programs import monitor_program
 from bus.connection import Bus
 from bus.events import AlertCleared, AlertRaised, ClipFailed
@@ -105,6 +107,29 @@ async def test_samples_and_alerts_are_there_for_everybody(nats: NatsBox, tmp_pat
     )  # fmt: skip
     assert "The data volume is full" in event.message
     assert event.since is not None
+
+
+async def test_what_jobs_will_need_is_remembered_while_nobody_tells(nats: NatsBox, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    told = StorageSample(
+        ts=now, total_bytes=2**40, free_bytes=2**39, promised_bytes=2**35, reserve_bytes=2**30, floor_bytes=0,
+        ballast_bytes=0, level="open", reason=None, exhausted=False,
+    )  # fmt: skip
+    guard, bus = await nats.bus("dispatcher"), await nats.bus("monitor", patience_s=0.3, attempt_s=0.2)
+    guard.telemetry("storage", "box", told)
+    async with sending(bus, config_of(tmp_path)) as monitor, asyncio.timeout(20):
+        while monitor._beside.promised_bytes != 2**35:
+            await monitor.look_at_bus()
+        assert monitor._beside.events_used_percent is not None
+        guard.telemetry("storage", "box", replace(told, ts=now - STALE_AFTER))
+        while await latest_storage(guard, now) is not None:
+            await asyncio.sleep(0.01)
+        await monitor.look_at_bus()
+        assert monitor._beside.promised_bytes == 2**35, "the guard is silent"
+        await nats.kill()
+        await monitor.look_at_bus()
+        assert monitor._beside.promised_bytes == 2**35, "the bus is away"
+        assert monitor._beside.events_used_percent is None
 
 
 async def test_a_sample_grows_stale(nats: NatsBox, tmp_path: Path) -> None:

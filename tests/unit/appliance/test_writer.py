@@ -59,6 +59,26 @@ async def test_a_batch_that_fails_loses_nothing_that_was_noted(tmp_path: Path) -
     await store.close()
 
 
+async def test_on_a_full_disk_a_call_waits_but_a_close_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "appliance.db"
+    store = await Writer.open(path)
+    await store.apply([stored(1, facts.created(new_id()))])
+
+    def fill(db: sqlite3.Connection) -> None:
+        (pages,) = db.execute("PRAGMA page_count").fetchone()
+        db.execute(f"PRAGMA max_page_count={pages}")
+
+    await store.call(fill)
+    store.note_meta("place", "x" * 100_000)
+    waiting = asyncio.create_task(store.keep_noted())
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(waiting, 0.2)
+    store.note_meta("place", "x" * 100_000)
+    await asyncio.wait_for(store.close(), 20)
+    assert await asyncio.to_thread(in_database, path, "cursor") == "1"
+    assert await asyncio.to_thread(in_database, path, "place") is None
+
+
 async def test_what_was_noted_of_the_old_stream_is_forgotten_when_facts_get_new_numbers(tmp_path: Path) -> None:
     store = await Writer.open(tmp_path / "appliance.db")
     store.note_meta("actions_cursor", "99")
