@@ -1,7 +1,9 @@
 """The pages: the bundle of `web/ui`, read into memory once and served with hashed names.
 
 Nothing is looked up on disk for a request, so no path leads anywhere. Files under `/assets/` carry a hash in their name
-and never change; the pages themselves are never stored by a browser, so an upgrade never mixes versions.
+and never change; the pages themselves are asked for each time, so an upgrade never mixes versions. Pages hold no data.
+To who is logged in the operations page names, in a `Link` header, what its script will ask for first: the browser then
+asks while it still reads the script.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from litestar import Request, Response, get
 from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 from msgspec import Struct
+from msgspec.structs import replace
 
+from appliance.accounts.roles import allows
 from web.compact import best_encoding
 from web.media import matches
 from web.problems import Problem, not_found
@@ -26,6 +30,8 @@ from web.problems import Problem, not_found
 BUNDLE = Path(__file__).parent / "ui" / "dist"
 """What `vite build` made: index.html, admin.html, login.html, claim.html and assets/."""
 PAGES = {"/": "index.html", "/admin": "admin.html", "/login": "login.html", "/claim": "claim.html"}
+FIRST = "</api/me>; rel=preload; as=fetch; crossorigin, </api/admin/ssot>; rel=preload; as=fetch; crossorigin"
+"""What `web/ui/src/admin/main.tsx` asks for first. A path that it does not ask for would be loaded in vain."""
 MIN_COMPRESSED_BYTES = 512
 _TEXT = ("text/", "application/javascript", "application/json", "image/svg")
 
@@ -75,13 +81,18 @@ def send(request: Request[Any, Any, Any], asset: Asset, cache_control: str) -> R
 
 @get(list(PAGES), opt={"role": "public"}, include_in_schema=False)
 async def page(request: Request[Any, Any, Any]) -> Response[bytes]:
-    """A page of the bundle. Pages hold no data: they ask the API, which asks who they are."""
+    """A page of the bundle: the same for everybody, but for what it says to load early."""
     name = PAGES[request.scope["path"].rstrip("/") or "/"]
     files = bundle()
     asset = files.get(name) or files.get("index.html")
     if asset is None:
         raise Problem(503, "pages-not-built", "the pages are not built in this copy; the API works")
-    return send(request, asset, "no-cache")
+    if name != "admin.html" or request.user is None or not allows(request.user.role, "operator"):
+        return send(request, asset, "no-cache")
+    # Another tag: a 304 must not bring back the header of who was logged in before.
+    answer = send(request, replace(asset, etag=f'{asset.etag[:-1]}-first"'), "no-cache")
+    answer.headers["Link"] = FIRST
+    return answer
 
 
 @get("/assets/{name:path}", opt={"role": "public"}, include_in_schema=False)

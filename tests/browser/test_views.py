@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from statistics import median
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import DESKTOP, PHONE, SHOTS, Visitor, note
-from web import pages
+from web import pages, static
 
 pytestmark = pytest.mark.slow
 LOADS = 11
+FIRST = re.findall(r"<([^>]+)>", static.FIRST)
 AXE = pages.FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 OPERATIONS = ["jobs", "dead-letters", "workers", "events", "alerts", "storage", "users", "audit"]
 VIEWS = {"videos": "/", "operations": "/admin", **{name: f"/admin#/{name}" for name in OPERATIONS}}
@@ -85,6 +87,9 @@ def test_the_first_screen_is_there_soon(visit: Visitor, claimed: object) -> None
                 )
             )
         )
+        asked = page.evaluate("performance.getEntriesByType('resource').map(e => [e.name, e.initiatorType])")
+        first = {path: [how for name, how in asked if name == visitor.url + path] for path in FIRST}
+        assert first == {path: ["link"] for path in FIRST}, "asked for early, and not again by the script"
     assert all(figure > 0 for figure in shown_ms)
     note(
         f"/admin, {LOADS} warm loads: data on screen p50 {median(shown_ms):.0f} ms, worst {max(shown_ms):.0f} ms;"
@@ -123,4 +128,4 @@ def test_the_keyboard_reaches_what_matters(visit: Visitor, claimed: object) -> N
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Pause Frame"
+    expect(page.get_by_role("button", name="Pause Frame")).to_be_focused()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from appliance.sqlite import sqlite3
 from tests.integration.conftest import NatsBox
 from tests.integration.web.conftest import WebBox, config_for, web_box
+from web import static
 
 
 async def test_the_health_routes_tell_what_is_well(web: WebBox) -> None:
@@ -60,6 +62,26 @@ async def test_every_answer_has_the_headers(web: WebBox) -> None:
         assert "cache-control" in answer.headers
         seen.add(answer.headers["x-request-id"])
     assert len(seen) == 5
+
+
+async def test_a_page_says_what_to_load_early_to_who_may_have_it(web: WebBox) -> None:
+    if not static.bundle():
+        pytest.skip("the pages are not built")
+    nobody, viewer = await web.nobody(), await web.client("viewer")
+    admin, operator = await web.client("admin"), await web.client("operator")
+    plain = await nobody.get("/admin")
+    named = re.findall(r"<([^>]+)>", static.FIRST)
+    for client in (admin, operator):
+        page = await client.get("/admin")
+        assert page.headers["link"] == static.FIRST
+        assert (page.content, page.headers["etag"] != plain.headers["etag"]) == (plain.content, True)
+        assert [(await client.get(path)).status_code for path in named] == [200] * len(named)
+        known = {"If-None-Match": page.headers["etag"]}
+        assert (await client.get("/admin", headers=known)).status_code == 304
+        after = await nobody.get("/admin", headers=known)
+        assert (after.status_code, "link" in after.headers) == (200, False), "after the logout"
+    for answer in (plain, await viewer.get("/admin"), await admin.get("/login"), await admin.get("/")):
+        assert "link" not in answer.headers
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, bytes, clock, count, duration, perMinute, percent, plural, share } from "../src/core/format.ts";
+import { ago, bytes, clock, count, duration, fullInstant, instant, perMinute, percent, plural, share } from "../src/core/format.ts";
 
 test("bytes have three digits at most and a decimal unit", () => {
   const cases: [number | null, string][] = [
@@ -51,4 +51,16 @@ test("counts, rates and plurals", () => {
   assert.equal(perMinute(0), "0");
   assert.equal(plural(1, "clip"), "1 clip");
   assert.equal(plural(0, "clip"), "0 clips");
+});
+
+test("an instant is a time today and a day otherwise, in the viewer's zone", () => {
+  const now = new Date(2026, 0, 31, 14, 3, 9);
+  assert.equal(instant(now.toISOString(), now.getTime()), "14:03:09");
+  assert.equal(instant(now.toISOString(), now.getTime(), false), "14:03");
+  const before = instant(new Date(2026, 0, 30, 8, 5).toISOString(), now.getTime());
+  assert.match(before, /30/);
+  assert.match(before, /08:05/);
+  assert.match(fullInstant(now.toISOString()), /2026/);
+  for (const nothing of [null, "", "nonsense"]) assert.equal(instant(nothing, 0), "–");
+  assert.equal(fullInstant("nonsense"), "");
 });

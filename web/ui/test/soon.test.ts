@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { mock, test } from "node:test";
-import { soon } from "../src/core/soon.ts";
+import { painted, soon } from "../src/core/soon.ts";
 
 test("a burst is one run, what comes later another", () => {
   mock.timers.enable({ apis: ["setTimeout"] });
@@ -13,5 +13,25 @@ test("a burst is one run, what comes later another", () => {
   call();
   mock.timers.tick(100);
   assert.equal(runs, 2);
+  mock.timers.reset();
+});
+
+test("painted waits for the frame after the next, or for a moment when there is none", async () => {
+  mock.timers.enable({ apis: ["setTimeout"] });
+  const frames: FrameRequestCallback[] = [];
+  globalThis.requestAnimationFrame = (run) => frames.push(run);
+  const seen: string[] = [];
+  const settle = () => new Promise((done) => setImmediate(done));
+  void painted().then(() => seen.push("shown"));
+  frames.shift()!(0);
+  await settle();
+  assert.deepEqual(seen, [], "this frame is drawn after its callbacks");
+  frames.shift()!(16);
+  await settle();
+  assert.deepEqual(seen, ["shown"]);
+  void painted().then(() => seen.push("hidden"));
+  mock.timers.tick(1_000);
+  await settle();
+  assert.deepEqual(seen, ["shown", "hidden"]);
   mock.timers.reset();
 });

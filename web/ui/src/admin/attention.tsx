@@ -7,7 +7,7 @@ import { t } from "../core/strings.ts";
 import { Button, Mark, Panel, type Tone } from "../parts/basics.tsx";
 import { Icon } from "../parts/icons.tsx";
 import { setControl, targetName } from "./control.tsx";
-import { deadCount, doc, holds, host, said } from "./data.ts";
+import { deadCount, doc, holds, host, restRead, said } from "./data.ts";
 import type { AlertList } from "./model.ts";
 import { href } from "./router.ts";
 
@@ -22,11 +22,12 @@ const MOST = 30;
 const RANK: Record<Tone, number> = { bad: 0, warn: 1, work: 2, idle: 3, ok: 4 };
 
 export function Attention() {
-  const items = gather();
+  const known = doc.value != null && restRead.value;
+  const items = known ? gather() : [];
   return (
     <Panel title={t.ops.attention} aside={items.length > 0 && <span class="muted small">{items.length}</span>}>
       {items.length ? (
-        <ul class="attention" tabIndex={0} aria-label={t.ops.attention}>
+        <ul class="attention" tabIndex={0} aria-label={t.ops.attention} data-needs={items.length}>
           {items.map((item) => (
             <li key={item.key} data-attention={item.key}>
               <Mark tone={item.tone}>
@@ -38,8 +39,8 @@ export function Attention() {
           ))}
         </ul>
       ) : (
-        <p class="calm">
-          {doc.value ? (
+        <p class="calm" data-needs={known ? 0 : undefined}>
+          {known ? (
             <>
               <Icon name="ok" />
               {t.ops.attentionNone}

@@ -7,7 +7,7 @@ import { computed, signal, type Signal } from "@preact/signals";
 import { Cached, get, Problem, query } from "../core/api.ts";
 import { Live, now } from "../core/live.ts";
 import type { Clip, EventFrame, Frame, Job, ProgressFrame, StoredEvent } from "../core/model.ts";
-import { soon } from "../core/soon.ts";
+import { painted, soon } from "../core/soon.ts";
 import { JobStore } from "../core/store.ts";
 import { may } from "../parts/frame.tsx";
 import { stored, type AlertList, type Document, type EventPage, type Hold, type HostView, type Sample } from "./model.ts";
@@ -40,19 +40,14 @@ export const history: Record<"time" | "cpu" | "memory" | "disk" | "gpu", number[
 export const historyTick = signal(0);
 /** Count of dead letters, for the navigation; null before it was read. */
 export const deadCount: Signal<number | null> = signal<number | null>(null);
+/** Whether what the document does not hold was asked for: dead letters, who has seen what, the last events. */
+export const restRead = signal(false);
 
 export const host = computed<HostView | null>(() => doc.value?.hardware?.hosts[0] ?? null);
 /** Events by what listens to them: pages that show history of their own. */
 const listeners = new Set<(event: StoredEvent) => void>();
 
 const whole = new Cached<Document>();
-let early: Promise<Document> | null = null;
-
-/** Asks for the document while the page still asks who is here. */
-export function prefetch(): void {
-  early = whole.refresh(SSOT);
-  early.catch(() => {}); // whoever takes it sees the error
-}
 
 export const live = new Live({
   rooms: ["jobs"],
@@ -79,11 +74,9 @@ export function listen(run: (event: StoredEvent) => void): () => void {
 
 async function snapshot(): Promise<{ epoch: string; seq: number } | null> {
   try {
-    const asked = early ?? whole.refresh(SSOT);
-    early = null;
-    const found = await asked;
+    const found = await whole.refresh(SSOT);
     take(found);
-    await Promise.all([readHolds(), readDeadCount(), readSaid(), readTap()]);
+    void painted().then(readRest);
     trouble.value = null;
     return { epoch: found.epoch, seq: found.seq };
   } catch (error) {
@@ -102,6 +95,8 @@ function take(found: Document): void {
     }
   }
   doc.value = merged;
+  // Later ones are read by themselves, from where they are made: the document learns of a hold after its event.
+  if (!before && found.dashboard) holds.value = found.dashboard.holds.map(({ said_by, ...hold }) => ({ ...hold, by: said_by }));
   if (found.jobs) store.list(unique([...found.jobs.open, ...found.jobs.newest, ...found.jobs.failed]), false);
   const first = found.hardware?.hosts[0];
   if (first && !first.stale) remember(first.sample);
@@ -109,6 +104,11 @@ function take(found: Document): void {
 
 function unique(jobs: Job[]): Job[] {
   return [...new Map(jobs.map((job) => [job.job, job])).values()];
+}
+
+async function readRest(): Promise<void> {
+  await Promise.all([readHolds(), readDeadCount(), readSaid(), readTap()]);
+  restRead.value = true;
 }
 
 /** Events into the tap, each once, newest first. */

@@ -5,10 +5,10 @@ import { useEffect } from "preact/hooks";
 import { t } from "../core/strings.ts";
 import { count } from "../core/format.ts";
 import { Empty, Notice } from "../parts/basics.tsx";
-import { applyTheme, draw, enter, Frame, may, wasHere } from "../parts/frame.tsx";
+import { applyTheme, draw, enter, Frame, may } from "../parts/frame.tsx";
 import { Icon, type IconName } from "../parts/icons.tsx";
 import type { Role } from "../core/model.ts";
-import { begin, deadCount, doc, prefetch, trouble } from "./data.ts";
+import { begin, deadCount, doc, trouble } from "./data.ts";
 import { href, route } from "./router.ts";
 import { AlertsPage } from "./pages/alerts.tsx";
 import { AuditPage } from "./pages/audit.tsx";
@@ -20,6 +20,8 @@ import { Overview } from "./pages/overview.tsx";
 import { StoragePage } from "./pages/storage.tsx";
 import { UsersPage } from "./pages/users.tsx";
 import { WorkersPage } from "./pages/workers.tsx";
+
+const LATE_MS = 100;
 
 interface PageInfo {
   name: string;
@@ -93,11 +95,11 @@ function Page() {
 }
 
 applyTheme();
-if (wasHere()) prefetch();
 if (await enter()) {
   if (!may("operator")) location.replace("/");
   else {
+    // Drawn once, with the data, unless that is long in coming.
+    await Promise.race([begin(), new Promise((late) => setTimeout(late, LATE_MS))]);
     draw(<Page />);
-    void begin();
   }
 }

@@ -124,8 +124,10 @@ export interface Hold {
   by: string;
   reason: string;
   until: string | null;
-  said_at: string;
 }
+
+/** A hold as the document has it. */
+export type StoredHold = Omit<Hold, "by"> & { said_by: string };
 
 export interface Document {
   epoch: string;
@@ -139,6 +141,7 @@ export interface Document {
     jobs: Record<string, number>;
     alerts: Record<string, number>;
     today: Period | null;
+    holds: StoredHold[];
   } | null;
   agents_workers: Workers | null;
   queue: { pending: number; in_flight: number; oldest_s: number | null; stages: Record<Stage, StageQueue> } | null;

@@ -65,23 +65,32 @@ export function ago(iso: string | null | undefined, now: number): string {
   return `${Math.floor(age / 86400)} d ago`;
 }
 
+/** What formats dates in this way. Made when it is first needed and kept: making one takes longer than using it. */
+function format(options: Intl.DateTimeFormatOptions): (at: Date) => string {
+  let made: Intl.DateTimeFormat | null = null;
+  return (at) => (made ??= new Intl.DateTimeFormat(undefined, options)).format(at);
+}
+
+const time: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+const toMinute = format(time);
+const toSecond = format({ ...time, second: "2-digit" });
+const withDay = format({ day: "numeric", month: "short", ...time });
+const whole = format({ dateStyle: "medium", timeStyle: "long" });
+
 /** An instant in the viewer's zone: 14:03:09 today, otherwise 24 Nov 14:03. */
 export function instant(iso: string | null | undefined, now: number, seconds = true): string {
   if (!iso) return "–";
   const at = new Date(iso);
   if (Number.isNaN(at.getTime())) return "–";
   const sameDay = at.toDateString() === new Date(now).toDateString();
-  const time: Intl.DateTimeFormatOptions = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  return sameDay
-    ? at.toLocaleTimeString(undefined, seconds ? { ...time, second: "2-digit" } : time)
-    : at.toLocaleString(undefined, { day: "numeric", month: "short", ...time });
+  return (sameDay ? (seconds ? toSecond : toMinute) : withDay)(at);
 }
 
 /** The whole instant with its zone, for tooltips. */
 export function fullInstant(iso: string | null | undefined): string {
   if (!iso) return "";
   const at = new Date(iso);
-  return Number.isNaN(at.getTime()) ? "" : at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+  return Number.isNaN(at.getTime()) ? "" : whole(at);
 }
 
 /** A share of 0 to 1 as whole percent; 100 % only when it is all. */

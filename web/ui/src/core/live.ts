@@ -5,6 +5,7 @@ import type { Signal } from "@preact/signals";
 import { get, Problem } from "./api.ts";
 import { Feed, type Connection, type FeedWorld } from "./socket.ts";
 import type { EventFrame, Frame } from "./model.ts";
+import { painted } from "./soon.ts";
 
 export type Freshness = "connecting" | "live" | "polling" | "stale";
 
@@ -86,11 +87,14 @@ export class Live {
     );
   }
 
-  /** First the snapshot, then the feed from its position. Resolves when the first data is there or has failed. */
+  /**
+   * First the snapshot, then, when it is painted, the feed from its position. Resolves when the first data is there or
+   * has failed.
+   */
   async start(): Promise<void> {
     this.watch();
     await this.refresh();
-    this.feed.start();
+    void painted().then(() => this.feed.start());
   }
 
   /** Reads the snapshot; while one is being read, once more after it. Failures are tried again while the page is open. */

@@ -1,4 +1,4 @@
-// Many causes, one effect.
+// When: many causes, one effect; and what may wait until the page is painted.
 
 /** What runs `run` once, `ms` after the first of the calls that come until then. */
 export function soon(run: () => unknown, ms: number): () => void {
@@ -9,4 +9,14 @@ export function soon(run: () => unknown, ms: number): () => void {
       run();
     }, ms);
   };
+}
+
+const UNPAINTED_MS = 100;
+
+/** Resolves at the frame after the one that shows what is drawn now, or soon when none is shown (in the background). */
+export function painted(): Promise<void> {
+  return new Promise((done) => {
+    setTimeout(done, UNPAINTED_MS);
+    requestAnimationFrame(() => requestAnimationFrame(() => done()));
+  });
 }

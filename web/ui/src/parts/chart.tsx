@@ -3,6 +3,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { Signal } from "@preact/signals";
 import type uPlot from "uplot";
+import { painted } from "../core/soon.ts";
 
 interface Props {
   /** Seconds since 1970, ascending, and one value for each; NaN where nothing was told. */
@@ -15,7 +16,7 @@ interface Props {
   gap_s: number;
 }
 
-/** A line without axes. uPlot is fetched when the first one is drawn. */
+/** A line without axes. uPlot is fetched for the first one, after the page around it is painted. */
 export function Spark({ data, tick, label, height, max, gap_s }: Props) {
   const place = useRef<HTMLDivElement>(null);
   useEffect(() => {
@@ -25,12 +26,15 @@ export function Spark({ data, tick, label, height, max, gap_s }: Props) {
     const draw = () => chart?.setData(withGaps(data(), gap_s) as uPlot.AlignedData);
     const stopTicks = tick.subscribe(draw);
     const resize = new ResizeObserver(() => chart?.setSize({ width: element.clientWidth, height }));
-    void import("./plot.ts").then(({ line }) => {
+    const begin = async () => {
+      await painted();
+      const { line } = await import("./plot.ts");
       if (!alive) return;
       chart = line(element, height, max);
       draw();
       resize.observe(element);
-    });
+    };
+    void begin();
     const schemes = matchMedia("(prefers-color-scheme: dark)");
     const redraw = () => chart?.redraw(true, false);
     schemes.addEventListener("change", redraw);

@@ -17,13 +17,7 @@ export function may(role: Role): boolean {
   return me.value != null && RANKS[me.value.role] >= RANKS[role];
 }
 
-const SEEN = "logged-in";
 const ASK_AGAIN_MS = 2_000;
-
-/** Somebody was logged in here last time: what the page needs may be asked for before it is known who it is. */
-export function wasHere(): boolean {
-  return localStorage.getItem(SEEN) === "1";
-}
 
 /** Who is here, asked until the box says so. Goes to the login page, with the way back, when nobody is. */
 export async function enter(): Promise<Me | null> {
@@ -33,7 +27,6 @@ export async function enter(): Promise<Me | null> {
       const found = await get<Me>("/api/me", { anonymous: true });
       useCsrf(found.csrf);
       me.value = found;
-      localStorage.setItem(SEEN, "1");
       return found;
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
@@ -56,7 +49,6 @@ let leaving = false;
 function toLogin(): void {
   if (leaving) return;
   leaving = true;
-  localStorage.removeItem(SEEN);
   const here = location.pathname + location.hash;
   location.replace(here === "/" ? "/login" : `/login?next=${encodeURIComponent(here)}`);
 }
@@ -69,7 +61,6 @@ async function logout(): Promise<void> {
     leaving = false;
     throw error;
   }
-  localStorage.removeItem(SEEN);
   location.replace("/login");
 }
 

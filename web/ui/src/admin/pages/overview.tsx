@@ -10,7 +10,7 @@ import { Mark, Panel } from "../../parts/basics.tsx";
 import { Icon, type IconName } from "../../parts/icons.tsx";
 import { Attention } from "../attention.tsx";
 import { ControlButton, ControlDialog, holdsOf } from "../control.tsx";
-import { doc, host, tap } from "../data.ts";
+import { doc, host, restRead, tap } from "../data.ts";
 import { Gauges } from "../gauges.tsx";
 import { EventLine } from "../lines.tsx";
 import { href } from "../router.ts";
@@ -171,13 +171,13 @@ function LastEvents() {
       }
     >
       {events.length ? (
-        <ul class="lines last" tabIndex={0} aria-label={t.ops.lastEvents}>
+        <ul class="lines last" tabIndex={0} aria-label={t.ops.lastEvents} data-events>
           {events.map((event) => (
             <EventLine key={event.seq} event={event} />
           ))}
         </ul>
       ) : (
-        <p class="calm">{doc.value ? t.eventsPage.empty : t.common.loading}</p>
+        <p class="calm">{restRead.value ? t.eventsPage.empty : t.common.loading}</p>
       )}
     </Panel>
   );
