@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
@@ -75,7 +75,7 @@ class Listener(Generic[T]):
         subscription, self._subscription = self._subscription, None
         await _unsubscribe(self._link, subscription)
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Msg) -> None:
         try:
             item = self._convert(as_reply(message))
         except UndecodableEvent:
@@ -84,9 +84,9 @@ class Listener(Generic[T]):
         self._deliver(item)
 
 
-async def _subscribe(link: Link, subject: str, on_message: Callable[[Msg], Awaitable[None]]) -> Subscription:
+async def _subscribe(link: Link, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
     """A subscription that the server knows of. Raises Denied, BusUnavailable."""
-    subscription = await link.client.subscribe(subject, cb=on_message)
+    subscription = await link.client.hand_over(subject, on_message)
 
     async def confirm(timeout_s: float) -> None:
         """A round trip, after which the server knows our interest or has refused it."""
@@ -154,7 +154,7 @@ class Feed(Generic[T]):
             self.dropped += 1
         self._items.put_nowait(item)
 
-    async def _on_message(self, message: Msg) -> None:
+    def _on_message(self, message: Msg) -> None:
         try:
             self._put(self._convert(as_reply(message)))
         except UndecodableEvent:

@@ -15,10 +15,10 @@ from typing import Any, NoReturn
 import msgspec
 import nats.errors
 from msgspec import Struct
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import Header
 
+from bus.client import Client
 from bus.errors import BusError, BusUnavailable, Denied, Permanent, Retryable, Stale, StorageRefused
 
 ERR_STREAM_NOT_FOUND = 10059
@@ -151,9 +151,9 @@ class Wire:
 
     async def start(self) -> None:
         """Subscribes the inbox. The client subscribes it again after each reconnect."""
-        await self._client.subscribe(f"{self._inbox}.*", cb=self._on_reply)
+        await self._client.hand_over(f"{self._inbox}.*", self._on_reply)
 
-    async def _on_reply(self, message: Msg) -> None:
+    def _on_reply(self, message: Msg) -> None:
         waiter = self._waiting.get(message.subject)
         if waiter is None or waiter.future.done():
             return

@@ -13,6 +13,7 @@ from bus.connection import Bus
 from bus.errors import Stale
 from bus.events import UserAction
 from bus.ids import new_id
+from bus.stored import Stored
 from bus.subjects import item_filter
 from bus.tap import follow, history, json_line, line
 from tests.integration.bus.samples import created, planned, started
@@ -35,6 +36,43 @@ async def test_the_live_feed_shows_only_what_is_stored(nats: NatsBox) -> None:
         assert [fact and fact.seq for fact in seen] == [1, 2, 3]
         assert await everything.next(0.05) is None
         assert [fact and fact.event.clip for fact in [await clips.next(5), await clips.next(5)]] == [1, 2]
+
+
+async def test_what_a_taker_raises_costs_it_that_message_and_nothing_else(nats: NatsBox) -> None:
+    bus, reader = await nats.bus("worker"), await nats.bus("web")
+    taken: list[int] = []
+
+    def take(stored: Stored) -> None:
+        taken.append(stored.seq)
+        if stored.seq == 2:
+            raise ValueError("not this one")
+
+    async with reader.listen("evt.>", take):
+        for _ in range(3):
+            await bus.publish(created(new_id()))
+        while len(taken) < 3:
+            await asyncio.sleep(0.005)
+    async with reader.live("evt.>") as feed:
+        await bus.publish(created(new_id()))
+        last = await feed.next(5)
+    assert last is not None
+    assert last.seq == 4
+    assert taken == [1, 2, 3]
+    assert reader.reconnects == 0
+
+
+async def test_a_taker_goes_on_after_a_restart(nats: NatsBox) -> None:
+    bus, writer = await nats.bus("web"), await nats.bus("web")
+    taken: list[int] = []
+    async with bus.listen("evt.>", lambda stored: taken.append(stored.seq)):
+        await writer.publish(action(1))
+        await nats.restart()
+        while bus.reconnects == 0:
+            await asyncio.sleep(0.01)
+        await writer.publish(action(2))
+        while len(taken) < 2:
+            await asyncio.sleep(0.005)
+    assert taken == [1, 2]
 
 
 async def test_a_slow_reader_loses_the_oldest_and_is_told(nats: NatsBox) -> None:
