@@ -39,8 +39,8 @@ from playwright.async_api import BrowserContext, async_playwright
 
 from appliance.config import Config
 from appliance.supervisor.programs import monitor_program
+from bench.dashboards import spread
 from bench.http_cache import JOBS, WAIT_S, WAIT_TRIES, Side, document
-from bench.live import spread
 from bench.web_box import web_box
 from web import pages
 from web.auth.guard import COOKIE

@@ -36,8 +36,8 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
+from bench.dashboards import spread
 from bench.floor import FILE_VARIABLE
-from bench.live import spread
 from bench.raw_http import Kept, hammer
 from bench.web_box import web_box
 from tests.ports import free_port

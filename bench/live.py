@@ -8,7 +8,9 @@ that starts, twenty a second.
 * bus: the same publishes, at a plain subscription of this machine: what no feed can be faster than.
 * feed: 1, 200 and 500 dashboards in the room `admin`; of every event and dashboard, and of the last dashboard of
   each event. Web's memory before and with 500.
-* stalled: 50 dashboards, and one that reads nothing.
+* stalled: 50 dashboards, alone and beside one that reads nothing, in turns of a second; each time it comes back with
+  an old position, so that more waits for it than its buffers take. `alone_apart`: the p99 of one half of the turns
+  without it over the other half's, so what chance alone makes of the same thing.
 * peer (needs the `bench` extra): FastAPI, Redis pub/sub and a WebSocket loop that encodes for each dashboard
   (`bench/peers`), 25 dashboards. A job is made over HTTP, and one is started; until the last dashboard has it. Ours
   runs its dispatcher meanwhile, the peer its Celery worker. `job_started_unstored`, for comparison: the peer's worker
@@ -23,18 +25,18 @@ import importlib.util
 import json
 import os
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvloop
 
+from bench.dashboards import PER_S, Run, dashboards, spread, watch
 from bench.dispatcher import Samples, start
 from bench.ssot import servers
 from bench.web_box import WebProcess, web_config
@@ -45,57 +47,11 @@ from bus.stored import Stored
 
 COUNTS = (1, 200, 500)
 PEER_COUNT = 25
-PER_S = 20.0
-LATE_S = 15.0
-"""Frames that have not come so long after the last publish are missing."""
 P50_ONE_MS, P99_500_MS, MEMORY_500_MB = 1.0, 25.0, 40.0
 PEER_SHARE = 0.5
-SHARES = {"p50_ms": 0.5, "p99_ms": 0.99, "max_ms": 1.0}
-Publish = Callable[[str], Awaitable[str | None]]
-
-
-class Dashboards:
-    """`count` of them, in their own process."""
-
-    def __init__(self, port: int, count: int, path: str, bearer: str | None) -> None:
-        arguments = [str(port), str(count), path, *([bearer] if bearer else [])]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.readers", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self.lost = 0
-
-    async def _line(self) -> bytes:
-        assert self._process.stdout is not None
-        line = await asyncio.to_thread(self._process.stdout.readline)
-        if not line:
-            raise SystemExit("the dashboards ended")
-        return line
-
-    async def ready(self) -> None:
-        await self._line()
-
-    async def arrived(self) -> dict[str, list[int]]:
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"\n")
-        self._process.stdin.flush()
-        told = json.loads(await self._line())
-        self.lost = told.pop("lost")
-        return dict(told)
-
-    def end(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-
-
-@asynccontextmanager
-async def dashboards(port: int, count: int, path: str, bearer: str | None = None) -> AsyncIterator[Dashboards]:
-    found = Dashboards(port, count, path, bearer)
-    try:
-        await found.ready()
-        yield found
-    finally:
-        found.end()
+STALL_TURNS, STALL_EVENTS, STALL_PER_S = 10, 60, 50.0
+STALL_MISSED = 1000
+"""Events that the one who stalls asks for: about 350 KB, of which the kernel takes some 250."""
 
 
 def started(job: str) -> Event:
@@ -107,69 +63,22 @@ def created(job: str) -> Event:
     return JobCreated(job=job, origin=source)
 
 
-def spread(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {name: round(ordered[min(len(ordered) - 1, int(len(ordered) * q))] * 1e3, 3) for name, q in SHARES.items()}
-
-
-async def run(
-    publish: Publish,
-    events: int,
-    kind: str,
-    shown: Dashboards,
-    count: int,
-    during: asyncio.Future[Any] | None = None,
-    begins: Callable[[], dict[str, int]] | None = None,
-) -> dict[str, Any]:
-    """Publishes at a steady pace; of all dashboards, and of the last one of each event.
-
-    `during`: go on until it is done instead of for `events`. `begins`: when each job's event began, in monotonic
-    nanoseconds, told at the end by somebody else; otherwise it is the call of `publish`.
-    """
-    await shown.arrived()
-    began: dict[str, int] = {}
-    while not during.done() if during is not None else len(began) < events:
-        due = time.monotonic() + 1 / PER_S
-        job = new_id()
-        began_ns = time.monotonic_ns()
-        told = await publish(job)
-        began[f"{kind} {told or job}"] = began_ns
-        await asyncio.sleep(max(0.0, due - time.monotonic()))
-    arrived: dict[str, list[int]] = {}
-    deadline = time.monotonic() + LATE_S
-    while True:
-        for key, times in (await shown.arrived()).items():
-            if key in began:
-                arrived.setdefault(key, []).extend(times)
-        missing = len(began) * count - sum(len(times) for times in arrived.values())
-        if not missing or shown.lost or time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.1)
-    if begins is not None:
-        began = {f"{kind} {job}": at for job, at in begins().items()}
-    each = [(at - began[key]) / 1e9 for key, times in arrived.items() for at in times]
-    last = [(max(times) - began[key]) / 1e9 for key, times in arrived.items()]
-    return {"all": spread(each), "last": spread(last), "missing": missing, "lost": shown.lost, "events": len(began)}
-
-
 async def on_bus(bus: Bus, watcher: Bus, events: int) -> dict[str, Any]:
-    """Arrival at a plain subscription of another connection."""
-    arrived: dict[int, int] = {}
-    seconds = []
+    """Arrival at a plain subscription of another connection of this process."""
+    arrived: dict[str, int] = {}
+    began: dict[str, int] = {}
 
     def note(stored: Stored) -> None:
-        arrived[stored.seq] = time.monotonic_ns()
+        arrived[stored.subject.split(".")[3]] = time.monotonic_ns()
 
     async with watcher.listen("evt.job.downloading.>", note):
         for _ in range(events):
-            began = time.monotonic_ns()
-            seq = await bus.publish(started(new_id()))
-            async with asyncio.timeout(5):
-                while seq not in arrived:
-                    await asyncio.sleep(0)
-            seconds.append((arrived[seq] - began) / 1e9)
-            await asyncio.sleep(1 / PER_S / 5)
-    return spread(seconds)
+            due, job = time.monotonic() + 1 / PER_S, new_id()
+            began[job] = time.monotonic_ns()
+            await bus.publish(started(job))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        await watcher.settle(5)
+    return spread([(arrived[job] - at) / 1e9 for job, at in began.items()])
 
 
 async def ours(events: int) -> dict[str, Any]:
@@ -188,18 +97,10 @@ async def ours(events: int) -> dict[str, Any]:
                 report["memory_before_mb"] = round(web.rss_mb, 1)
                 for count in COUNTS:
                     async with dashboards(web.port, count, "/ws?rooms=admin", web.token) as shown:
-                        report[f"feed_{count}"] = await run(publish, events, "job:downloading", shown, count)
+                        found = await watch(publish, events, "job:downloading", shown, count)
+                        report[f"feed_{count}"] = found.report()
                         report[f"memory_{count}_mb"] = round(web.rss_mb, 1)
-                async with dashboards(web.port, 50, "/ws?rooms=admin", web.token) as shown:
-                    before = await run(publish, events, "job:downloading", shown, 50)
-                    with stalled(web):
-                        after = await run(publish, events, "job:downloading", shown, 50)
-                    report["stalled"] = {
-                        "without": before["all"],
-                        "with": after["all"],
-                        "missing": before["missing"] + after["missing"],
-                        "lost": after["lost"],
-                    }
+                report["stalled"] = await beside_stalled(web, bus)
                 dispatcher = start(web.config)
                 try:
                     await beside_dispatcher(web, bus, events, report)
@@ -220,7 +121,7 @@ async def beside_dispatcher(web: WebProcess, bus: Bus, events: int, report: dict
     async with Samples(bus) as samples:
         await samples.level((await bus.stream_state()).last_seq)
     async with dashboards(web.port, PEER_COUNT, "/ws?rooms=admin", web.token) as shown:
-        report["job_started"] = await run(publish, events, "job:downloading", shown, PEER_COUNT)
+        report["job_started"] = (await watch(publish, events, "job:downloading", shown, PEER_COUNT)).report()
         async with Posting(web.port, web.token) as post:
 
             async def made(number: str) -> str:
@@ -234,20 +135,50 @@ async def beside_dispatcher(web: WebProcess, bus: Bus, events: int, report: dict
                 await bus.publish(JobCancelled(job=job, by="bench"))
 
             ending: list[asyncio.Task[None]] = []
-            report["job_made"] = await run(made, events, "job:created", shown, PEER_COUNT)
+            report["job_made"] = (await watch(made, events, "job:created", shown, PEER_COUNT)).report()
             await asyncio.gather(*ending)
 
 
-def stalled(web: WebProcess) -> closing[socket.socket]:
-    """A dashboard that never reads, with the smallest buffer."""
+async def beside_stalled(web: WebProcess, bus: Bus) -> dict[str, Any]:
+    async def publish(job: str) -> None:
+        await bus.publish(started(job))
+
+    for _ in range(STALL_MISSED // 500):
+        await bus.commit([started(new_id()) for _ in range(500)])
+    turns: dict[str, list[Run]] = {"without": [], "with": []}
+    async with dashboards(web.port, 50, "/ws?rooms=admin", web.token) as shown:
+
+        async def turn(name: str) -> None:
+            found = await watch(publish, STALL_EVENTS, "job:downloading", shown, 50, per_s=STALL_PER_S)
+            turns[name].append(found)
+
+        for _ in range(STALL_TURNS):
+            await turn("without")
+            state = await bus.stream_state()
+            with stalled(web, state.epoch, state.last_seq - STALL_MISSED):
+                await turn("with")
+    alone = [spread(_together(turns["without"][half::2]))["p99_ms"] for half in (0, 1)]
+    return {
+        **{name: spread(_together(found)) for name, found in turns.items()},
+        "alone_apart": round(max(alone) / min(alone), 3),
+        "missing": sum(found.missing for each in turns.values() for found in each),
+        "lost": shown.lost,
+    }
+
+
+def _together(turns: Sequence[Run]) -> list[float]:
+    return [seconds for found in turns for seconds in found.each]
+
+
+def stalled(web: WebProcess, epoch: str, seq: int) -> closing[socket.socket]:
+    """A dashboard that never reads, with the smallest buffer, and asks for all that came after `seq`."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", web.port))
-    head = (
-        f"GET /ws?rooms=admin HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    )
-    head += f"Authorization: Bearer {web.token}\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    sock.sendall(f"{head}Sec-WebSocket-Version: 13\r\n\r\n".encode())
+    head = f"GET /ws?rooms=admin&epoch={epoch}&seq={seq} HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n"
+    head += f"Upgrade: websocket\r\nConnection: Upgrade\r\nAuthorization: Bearer {web.token}\r\n"
+    head += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    sock.sendall(head.encode())
     return closing(sock)
 
 
@@ -304,7 +235,7 @@ async def peer(events: int) -> dict[str, Any]:
                             messages.append(Command(stage="download", job=job))
                         await client.store(messages)
 
-                    report[name] = await run(publish, events, kind, shown, PEER_COUNT)
+                    report[name] = (await watch(publish, events, kind, shown, PEER_COUNT)).report()
 
                 async def hand_out(job: str) -> None:
                     await asyncio.to_thread(queue.send_task, "jobs.start", (job, encode(started(job)).decode()))
@@ -314,9 +245,8 @@ async def peer(events: int) -> dict[str, Any]:
                     told = read_times(stack.folder)["began"]
                     return {job: now_ns - int((now_s - times[0]) * 1e9) for job, times in told.items()}
 
-                report["job_started_unstored"] = await run(
-                    hand_out, events, "job:downloading", shown, PEER_COUNT, begins=begins
-                )
+                unstored = await watch(hand_out, events, "job:downloading", shown, PEER_COUNT, begins=begins)
+                report["job_started_unstored"] = unstored.report()
         finally:
             client.close()
             stack.end()

@@ -46,19 +46,17 @@ class Reader:
             raise SystemExit(f"refused: {head.decode()}")
         self.socket.setblocking(False)
 
-    def read(self) -> list[str] | None:
-        """Keys of the events that have come, None when the connection is over."""
+    def read(self) -> bytes | None:
+        """What has come, None when the connection is over."""
         try:
-            data = self.socket.recv(_READ_BYTES)
+            return self.socket.recv(_READ_BYTES) or None
         except BlockingIOError:
-            return []
+            return b""
         except OSError:
             return None
-        if not data:
-            return None
-        return self._take(data)
 
-    def _take(self, data: bytes) -> list[str]:
+    def take(self, data: bytes) -> list[str]:
+        """Keys of the events that are complete with `data`."""
         buffer = self._left + data
         found = []
         at = 0
@@ -88,7 +86,7 @@ def main() -> int:
     selector = selectors.DefaultSelector()
     readers = [Reader(port, path, bearer) for _ in range(count)]
     for reader in readers:
-        reader._take(b"")
+        reader.take(b"")
         selector.register(reader.socket, selectors.EVENT_READ, reader)
     selector.register(sys.stdin, selectors.EVENT_READ, None)
     arrived: dict[str, list[int]] = {}
@@ -105,13 +103,13 @@ def main() -> int:
                 print(json.dumps({**arrived, "lost": lost}), flush=True)
                 arrived = {}
                 continue
-            events = reader.read()
+            data = reader.read()
             now = time.monotonic_ns()
-            if events is None:
+            if data is None:
                 selector.unregister(reader.socket)
                 lost += 1
                 continue
-            for event in events:
+            for event in reader.take(data):
                 arrived.setdefault(event, []).append(now)
 
 

@@ -28,7 +28,8 @@ from typing import Any
 
 import uvloop
 
-from bench.live import PER_S, Dashboards, dashboards, run, spread, started
+from bench.dashboards import PER_S, Dashboards, dashboards, spread, watch
+from bench.live import started
 from bench.raw_http import Kept
 from bench.web_box import WebProcess, web_box
 from bus.connection import Bus
@@ -129,15 +130,15 @@ async def beside(web: WebProcess, bus: Bus, shown: Dashboards, size: int) -> dic
 
     async with await Bus.connect(bus.settings) as watcher, watcher.listen("evt.job.downloading.>", note):
         events = round(IDLE_S * PER_S)
-        await run(publish, round(PER_S), "job:downloading", shown, COUNT)
+        await watch(publish, round(PER_S), "job:downloading", shown, COUNT)
         on_bus.clear()
-        idle = await run(publish, events, "job:downloading", shown, COUNT)
+        idle = (await watch(publish, events, "job:downloading", shown, COUNT)).report()
         idle["bus"] = spread(on_bus)
         on_bus.clear()
         before_mb = web.rss_mb
         uploading = asyncio.create_task(sender(web, size))
         watching = asyncio.create_task(memory(web, uploading))
-        during = await run(publish, events, "job:downloading", shown, COUNT, uploading)
+        during = (await watch(publish, events, "job:downloading", shown, COUNT, uploading)).report()
         during["bus"] = spread(on_bus)
     seconds, most_mb = await uploading, await watching
     return {
