@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from msgspec import Struct
@@ -21,7 +21,7 @@ from appliance.sqlite import sqlite3
 from appliance.storage.forecast import Forecast, Ratios, forecast, learn, options_of
 from appliance.storage.measured import is_prepared, weigh
 from appliance.storage.volume import Marks, Volume, marks, measure, size_text
-from appliance.store.database import open_reader
+from appliance.store.kept import KeptReader
 from appliance.uploads import source_path
 from bus.events import JobOptions, JobSource
 
@@ -61,6 +61,7 @@ class Admission:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._data_dir = config.data_dir
+        self._database = KeptReader(config.data_dir / "appliance.db")
         self._turn = asyncio.Lock()
         self._young: dict[str, tuple[float, int]] = {}
         """Jobs just let in: when, and their forecast. Threads read it: it is replaced, never changed."""
@@ -123,7 +124,7 @@ class Admission:
         """Ratios, open jobs, and which of the young ones the database knows; of no database, nothing."""
         places = ", ".join("?" * len(young))
         try:
-            with closing(open_reader(self._data_dir / "appliance.db")) as db:
+            with self._database.opened() as db:
                 if not is_prepared(db):
                     return Ratios(jobs=0), [], set()
                 arrived = db.execute(f"SELECT job FROM jobs WHERE job IN ({places})", young)  # noqa: S608
