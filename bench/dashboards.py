@@ -1,4 +1,4 @@
-"""Dashboards of a benchmark in a process of their own (`bench.readers`), and what they see of events at a steady pace."""
+"""Dashboards of a benchmark, in a process of their own (`bench.readers`), and what they see of paced events."""
 
 from __future__ import annotations
 
