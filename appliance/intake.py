@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -19,7 +18,7 @@ from appliance.storage.admission import Admission
 from appliance.store.queries import JobRow, Store
 from bus.commit import Expect
 from bus.connection import Bus
-from bus.errors import Denied, Stale
+from bus.errors import Stale
 from bus.events import (
     Command,
     Event,
@@ -134,7 +133,10 @@ async def create_job(
 
 
 async def cancel_job(bus: Bus, job: str, *, by: str, reason: str = "") -> bool:
-    """End a job now. False when it had ended already. Raises `JobNotFound`."""
+    """End a job now. False when it had ended already. Raises `JobNotFound`.
+
+    What is queued for it is spent with this fact; the dispatcher removes it.
+    """
     while True:
         last = await bus.last_fact(job)
         if last is None:
@@ -143,11 +145,9 @@ async def cancel_job(bus: Bus, job: str, *, by: str, reason: str = "") -> bool:
             return False
         try:
             cancelled = JobCancelled(source=by, job=job, by=by, reason=reason)
-            stored = await bus.commit([cancelled], Expect(item_filter(job), last.seq))
+            await bus.commit([cancelled], Expect(item_filter(job), last.seq))
         except Stale:
             continue
-        with suppress(Denied):  # who may not purge leaves commands that are found to be spent
-            await bus.purge_commands(job, stored.first)  # what a retry has queued since then stays
         return True
 
 

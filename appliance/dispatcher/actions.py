@@ -48,6 +48,7 @@ class Actions:
             "complete_job": self.complete_job,
             "dead_letter": self.dead_letter,
             "sweep_parts": self.sweep_parts,
+            "forget_commands": self.forget_commands,
             "remove_files": self.remove_files,
             "remove_file": self._remover.remove_file,
             "measure_job": self._remover.measure_job,
@@ -105,6 +106,12 @@ class Actions:
         """Remove what killed processes left half-written."""
         assert event.job is not None
         await asyncio.to_thread(JobFolder.of(self._data_dir, event.job).sweep)
+
+    async def forget_commands(self, event: Event) -> None:
+        """Remove what was queued for the job before it was cancelled; what a retry has queued since then stays."""
+        assert event.job is not None
+        for cancelled in await self._bus.last_facts(f"evt.job.cancelled.{event.job}"):
+            await self._bus.purge_commands(event.job, cancelled.seq)
 
     async def remove_files(self, event: Event) -> None:
         """Remove the job's folders. Raises OSError for what cannot be removed."""

@@ -38,6 +38,7 @@ Action = Literal[
     "complete_job",  # end the job when each of its clips is ready or failed
     "dead_letter",  # keep what was given up, with its reason, in the dead letter queue
     "sweep_parts",  # remove the part files of processes that are no more
+    "forget_commands",  # remove what is queued for the cancelled job
     "remove_files",  # remove the job's folders
     "remove_file",  # remove what retention said is gone
     "measure_job",  # weigh the ended job's files: forecasts learn from it
@@ -103,7 +104,7 @@ TABLE: dict[str, Row] = {
     "job:retrying":     _row(TROUBLE,      "jobs clips queue analytics"),
     "job:completed":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs",           "sweep_parts measure_job"),
     "job:failed":       _row(TROUBLE,      "dashboard jobs clips queue analytics", "dashboard jobs",           "dead_letter sweep_parts measure_job"),
-    "job:cancelled":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs queue",     "sweep_parts measure_job"),
+    "job:cancelled":    _row(JOB,          "dashboard jobs clips queue analytics", "dashboard jobs queue",     "sweep_parts forget_commands measure_job"),
     "job:retried":      _row(JOB,          "dashboard jobs clips queue",           "dashboard jobs queue"),
     "job:deleted":      _row(JOB,          "dashboard jobs clips hardware",        "dashboard jobs clips",     "remove_files"),
     "worker:online":    _row(OPS,          "dashboard agents_workers",             "agents_workers",           "check_workers"),

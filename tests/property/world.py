@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -11,10 +12,10 @@ import msgspec
 from appliance import lifecycle
 from appliance.config import Config
 from appliance.control.ledger import Ledger
-from appliance.dispatcher.actions import Actions
+from appliance.dispatcher.actions import Actions, Handler
 from appliance.dispatcher.recovery import reconcile
 from appliance.dispatcher.service import Dispatcher
-from appliance.dispatcher.table import row_of
+from appliance.dispatcher.table import Action, row_of
 from appliance.errors import IntakeRefused, JobNotFound
 from appliance.lifecycle import MAX_CLAIMS, Attempt, Failure
 from appliance.parent import Status, StatusPipe
@@ -62,8 +63,12 @@ class InlineWriter(Writer):
         return query(self._projection.connection)
 
 
+PLAYED: set[Action] = {"complete_job", "forget_commands"}
+"""The actions that change what the log or the queue says."""
+
+
 class World:
-    """`actors` wait for their turn; `pending` are facts whose `complete_job` is still to be carried out."""
+    """`actors` wait for their turn; `pending` are facts whose actions are still to be carried out."""
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "appliance.db"
@@ -186,7 +191,7 @@ class World:
         """The next facts become rows, and their actions due."""
         facts = self.stream.facts(self.projection.cursor)[:most]
         for _, event in self.projection.apply([StoredFact(one.seq, one.subject, one.data) for one in facts]):
-            if "complete_job" in row_of(event).actions:
+            if PLAYED & set(row_of(event).actions):
                 self.pending.append(cast("AnyEvent", event))
 
     def project_again(self, first: int, most: int) -> None:
@@ -197,15 +202,17 @@ class World:
         assert self.connection.total_changes - before <= 1, "only the cursor is written"
 
     def act(self, event: AnyEvent) -> None:
-        """Carry out `complete_job` for a fact."""
+        """Carry out a fact's actions."""
         actions = Actions(self.bus, self.store, self.folder)
+        handlers = [actions.handlers[name] for name in row_of(event).actions if name in PLAYED]
 
         async def run() -> None:
-            await patiently(lambda: actions.complete_job(event))
+            for handler in handlers:
+                await patiently(partial(_carry_out, handler, event))
             if event in self.pending:
                 self.pending.remove(event)
 
-        self.begin("complete_job", run())
+        self.begin("actions", run())
 
     # -- trouble ------------------------------------------------------------------------------------------------------
 
@@ -233,7 +240,11 @@ class World:
             assert isinstance(broken.error, BusUnavailable)
         finish(reconcile(self.bus, self.store))
         facts = [fact.event for fact in self.stream.facts()]
-        self.pending = [event for event in facts if "complete_job" in row_of(event).actions]
+        self.pending = [event for event in facts if PLAYED & set(row_of(event).actions)]
+
+
+async def _carry_out(handler: Handler, event: AnyEvent) -> None:
+    await handler(event)
 
 
 async def patiently(call: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -120,6 +120,24 @@ async def test_actions_missed_by_a_dead_dispatcher_are_made_up(nats: NatsBox) ->
         assert isinstance(await eventually(bus, job, JobCompleted), JobCompleted)
 
 
+async def test_what_is_queued_for_a_cancelled_job_goes_and_what_a_retry_queues_stays(nats: NatsBox) -> None:
+    person = await nats.bus("cli")
+
+    async def queued(job: str) -> int:
+        return len(await person.read(0, f"cmd.*.{job}"))
+
+    async with dispatcher(nats) as running, asyncio.timeout(20):
+        job, other = [await create_job(person, SOURCE, JobOptions()) for _ in range(2)]
+        assert await cancel_job(person, job, by="anna")
+        cancelled = await person.last_fact(job)
+        assert cancelled is not None
+        while await queued(job):
+            await asyncio.sleep(0.02)
+        await retry_job(person, nats.data_dir / "appliance.db", job, by="anna")
+        await running.handlers()["forget_commands"](cancelled.event)  # once more, late
+        assert (await queued(job), await queued(other)) == (1, 1)
+
+
 async def test_a_lost_stream_is_put_back_from_the_database(nats: NatsBox) -> None:
     bus = await nats.bus("supervisor")
     async with dispatcher(nats):
@@ -191,6 +209,9 @@ async def test_cancel_takes_queued_work_back_and_retry_goes_on(nats: NatsBox) ->
         job = await create_job(bus, SOURCE, JobOptions())
         assert await cancel_job(bus, job, by="me", reason="wrong file")
         assert not await cancel_job(bus, job, by="me")
+        async with asyncio.timeout(10):
+            while await bus.read(0, "cmd.>"):
+                await asyncio.sleep(0.02)
         async with admin.work("download") as work:
             assert await work.next(0.5) is None
         await projected(path, (await admin.stream_state()).last_seq)

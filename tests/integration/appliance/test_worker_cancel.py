@@ -95,6 +95,7 @@ async def test_a_cancel_that_a_retry_has_undone_stops_nothing(nats: NatsBox, tmp
     await store.apply([StoredFact(one.seq, one.subject, one.data) for one in await person.read(0)])
     await store.close()
     (_, cancelled_seq) = await asyncio.to_thread(items_to_retry, database, job)
+    await (await nats.bus("dispatcher")).purge_commands(job, cancelled_seq)
     await retry_job(person, database, job, by="anna")
     async with asyncio.timeout(WAIT_S), Ledger(bus) as ledger:
         settings = worker_settings(Config(data_dir=nats.data_dir), "download")

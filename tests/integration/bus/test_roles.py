@@ -16,7 +16,7 @@ from bus.ids import new_id
 from bus.projection import FactReader
 from bus.registry import Registry
 from bus.roles import ROLES, Role
-from bus.streams import EVENTS
+from bus.streams import DLQ, EVENTS
 from bus.wire import API
 from tests.integration.bus.samples import created, download, started
 from tests.integration.conftest import NatsBox
@@ -79,13 +79,18 @@ async def test_no_role_but_the_supervisor_changes_streams(nats: NatsBox, role: R
                 await bus.wire.api(f"{prefix}.{verb}", body, timeout_s=2)
 
 
-@pytest.mark.parametrize("role", ["worker", "monitor", "tap"])
-async def test_purging_is_for_those_who_cancel(nats: NatsBox, role: Role) -> None:
-    bus = await nats.bus(role)
+@pytest.mark.parametrize("role", ["worker", "web", "monitor", "cli", "tap"])
+async def test_purging_is_for_the_dispatcher(nats: NatsBox, role: Role) -> None:
+    bus, job = await nats.bus(role), new_id()
+    dispatcher = await nats.bus("dispatcher")
+    stored = await dispatcher.commit([created(job), download(job)])
     with pytest.raises(Denied):
-        await bus.purge_commands(new_id(), 1)
-    for able in ("dispatcher", "web", "cli"):
-        assert await (await nats.bus(able)).purge_commands(new_id(), 1) == 0
+        await bus.purge_commands(job, stored.last + 1)
+    for verb in (f"STREAM.PURGE.{EVENTS}", f"STREAM.PURGE.{DLQ}"):
+        with pytest.raises(Denied):
+            await bus.wire.api(f"{API}.{verb}", None, timeout_s=2)
+    assert len(await bus.read(0, "cmd.>")) == 1
+    assert await dispatcher.purge_commands(job, stored.last + 1) == 1
 
 
 async def test_the_tap_reads_all_and_writes_nothing(nats: NatsBox) -> None:
