@@ -163,6 +163,7 @@ class FileAnswer:
         self._headers["Content-Length"] = str(self._part.end - self._part.start)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        left = asyncio.create_task(_left(receive))
         try:
             headers = [(key.lower().encode(), value.encode("latin-1")) for key, value in self._headers.items()]
             await send({"type": "http.response.start", "status": self._status, "headers": headers})
@@ -170,10 +171,19 @@ class FileAnswer:
             while at < self._part.end:
                 wanted = min(CHUNK_BYTES, self._part.end - at)
                 chunk = await asyncio.to_thread(os.pread, self._file.fd, wanted, at)
+                if left.done():  # what is sent now would go nowhere, at the speed of the disk
+                    return
                 if not chunk:
                     raise OSError("the file became shorter while it was sent")
                 at += len(chunk)
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            left.cancel()
             os.close(self._file.fd)
+
+
+async def _left(receive: Any) -> None:
+    """Returns when the client has closed its connection."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

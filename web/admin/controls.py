@@ -12,7 +12,9 @@ from msgspec import Meta, Struct
 
 from appliance.control.holds import OPERATOR, TARGETS, Hold, Mode, Target, strongest
 from appliance.control.ledger import hold, read_holds, release
+from bus.errors import Retryable
 from web.auth.routes import AnyRequest, remote_of
+from web.problems import problem_of
 from web.services import Given
 
 MAX_HOLD_S = 90 * 86400.0
@@ -61,18 +63,34 @@ async def controls(services: Given) -> Controls:
     "/api/admin/controls", opt={"role": "operator"}, status_code=200, tags=["controls"], summary="Pause, drain, resume"
 )
 async def order(data: JSONBody[Order], request: AnyRequest, services: Given) -> Controls:
-    """Holds and releases in the operator's name; what others hold stands."""
+    """Holds and releases in the operator's name; what others hold stands.
+
+    When the event bus goes away in between, the problem says how far it got. Asking again changes nothing that is so.
+    """
     assert request.user is not None
     user = request.user.user
     targets = [
         target for target in TARGETS if data.target in (target, "all") and (target, data.target) != ("intake", "all")
     ]
     until = None if data.for_s is None else datetime.now(UTC) + timedelta(seconds=data.for_s)
-    for target in targets:
-        if data.mode == "run":
-            await release(services.bus, target, OPERATOR, by=user, reason=data.reason)
-        else:
-            await hold(services.bus, target, OPERATOR, mode=data.mode, by=user, reason=data.reason, until=until)
+    done: list[Target] = []
+    try:
+        for target in targets:
+            if data.mode == "run":
+                await release(services.bus, target, OPERATOR, by=user, reason=data.reason)
+            else:
+                await hold(services.bus, target, OPERATOR, mode=data.mode, by=user, reason=data.reason, until=until)
+            done.append(target)
+    except Retryable as error:
+        unknown, untouched = targets[len(done)], targets[len(done) + 1 :]
+        said = f"{','.join(done)} perhaps:{unknown}".strip()
+        await services.audit(user, f"control.{data.mode}", said, remote_of(request))
+        problem = problem_of(error)
+        problem.detail = (
+            f"done: {', '.join(done) or 'none'}; not known: {unknown}; not done: {', '.join(untouched) or 'none'}; "
+            f"ask again when the event bus is back ({error})"
+        )
+        raise problem from error
     await services.audit(user, f"control.{data.mode}", data.target, remote_of(request))
     return _controls(await read_holds(services.bus))
 

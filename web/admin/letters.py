@@ -14,7 +14,7 @@ from appliance import intake
 from appliance.errors import IntakeRefused, JobNotFound
 from appliance.services.history import failed_items
 from bus.deadletters import StoredLetter, list_dead_letters
-from bus.errors import Stale
+from bus.errors import Retryable, Stale
 from web.auth.routes import AnyRequest, remote_of
 from web.services import Given, Services
 
@@ -76,7 +76,7 @@ class Replayed(Struct, frozen=True, kw_only=True):
     """These go on."""
     refused: list[Refusal]
     left: int
-    """Jobs for which this was too much at once: ask again."""
+    """Jobs for which this was too much at once, or the event bus went away before their turn: ask again."""
 
 
 @get("/api/admin/dead-letters", opt={"role": "operator"}, tags=["dead letters"], summary="What was given up, by cause")
@@ -113,25 +113,41 @@ async def letters(services: Given) -> Letters:
     summary="Try again what was given up",
 )
 async def replay(data: JSONBody[Replay], request: AnyRequest, services: Given) -> Replayed:
-    """Each job goes on where it stopped; of a job whose clips failed, all of these."""
+    """Each job goes on where it stopped; of a job whose clips failed, all of these.
+
+    When the event bus goes away in between, the answer says what was done before; 503 when nothing was.
+    """
     assert request.user is not None
     wanted = None if data.ids == "all" else set(data.ids)
-    jobs = dict.fromkeys(
-        stored.letter.job for stored, _ in await _open(services) if wanted is None or stored.seq in wanted
+    jobs = list(
+        dict.fromkeys(
+            stored.letter.job for stored, _ in await _open(services) if wanted is None or stored.seq in wanted
+        )
     )
-    done, refused = [], []
+    done: list[str] = []
+    refused: list[Refusal] = []
+    away: Retryable | None = None
     database = services.config.data_dir / "appliance.db"
-    for job in list(jobs)[:MAX_JOBS_AT_ONCE]:
+    for job in jobs[:MAX_JOBS_AT_ONCE]:
         try:
             await intake.retry_job(services.bus, database, job, by=request.user.user)
         except (IntakeRefused, JobNotFound, Stale) as error:
             refused.append(Refusal(job=job, reason=str(error)))
+        except Retryable as error:
+            away = error
+            refused.append(Refusal(job=job, reason=f"whether it goes on is not known: {error}"))
+            break
         else:
             done.append(job)
-    if done:
-        target = "all" if wanted is None else ",".join(done)[:1000]
+    left = len(jobs) - len(done) - len(refused)
+    if done or away is not None:
+        target = "all" if wanted is None and not left and away is None else ",".join(done)[:1000]
+        if away is not None:
+            target = f"{target} perhaps:{refused[-1].job}".strip()
         await services.audit(request.user.user, "dead-letters.replay", target, remote_of(request))
-    return Replayed(jobs=done, refused=refused, left=max(0, len(jobs) - MAX_JOBS_AT_ONCE))
+    if away is not None and not done:
+        raise away
+    return Replayed(jobs=done, refused=refused, left=left)
 
 
 async def _open(services: Services) -> list[tuple[StoredLetter, str]]:

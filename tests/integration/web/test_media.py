@@ -14,6 +14,7 @@ from bus.ids import new_id
 from tests.integration.web.conftest import WebBox
 from tests.integration.web.filled import VIDEO, finished_job, tell
 from tests.unit.appliance import facts
+from web.media import FileAnswer
 
 
 async def test_a_clip_is_served_with_its_type_and_nothing_that_could_run(web: WebBox) -> None:
@@ -180,3 +181,34 @@ async def test_what_was_planted_in_the_data_folder_is_not_served(web: WebBox, pl
     viewer = await web.bearer("viewer")
     answer = await viewer.get(f"/api/clips/{job}/1/video")
     assert (answer.status_code, answer.json()["code"]) == (404, "clip-not-found")
+
+
+async def test_a_clip_is_read_no_further_when_its_reader_has_left(web: WebBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = await finished_job(web, clips=1)
+    size = 4 * 2**30
+    clip = web.config.data_dir / "output" / job / "clip-01.mp4"
+    await asyncio.to_thread(os.truncate, clip, size)
+    answer, pread = FileAnswer.__call__, os.pread
+    closed, read_bytes = asyncio.Event(), 0
+
+    async def watched(self: FileAnswer, scope: object, receive: object, send: object) -> None:
+        await answer(self, scope, receive, send)
+        closed.set()
+
+    def counted(fd: int, wanted: int, at: int) -> bytes:
+        nonlocal read_bytes
+        read_bytes += wanted
+        return pread(fd, wanted, at)
+
+    monkeypatch.setattr(FileAnswer, "__call__", watched)
+    monkeypatch.setattr(os, "pread", counted)
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+    token = await web.token("viewer")
+    writer.write(
+        f"GET /api/clips/{job}/1/video HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    await reader.readexactly(2**20)
+    writer.close()
+    await asyncio.wait_for(closed.wait(), 60)
+    assert read_bytes < size // 16
