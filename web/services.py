@@ -59,6 +59,7 @@ class Services:
         gate: Gate,
         door: Doorkeeper,
         hub: Hub,
+        admission: Admission,
         ledger: Ledger,
         uploads: Uploads,
         courier: Courier,
@@ -79,8 +80,8 @@ class Services:
         """Login and what belongs to it."""
         self.hub = hub
         """The live feed."""
-        self.admission = Admission(config)
-        """Whether the disk has room for one more job."""
+        self.admission = admission
+        """Whether the disk has room for one more job: one for jobs and uploads, so that each knows of the other's."""
         self.ledger = ledger
         """What people and the box itself hold: intake and stages."""
         self.uploads = uploads
@@ -121,7 +122,8 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
         ledger = await stack.enter_async_context(Ledger(bus))
         metrics = WebMetrics()
         metrics.registry.register(FeedCollector(hub.figures))
-        uploads = Uploads(config, db, readers, Room(config, db, ledger), metrics)
+        admission = Admission(config)
+        uploads = Uploads(config, db, readers, Room(config, db, ledger, admission), metrics)
         stack.push_async_callback(uploads.close)
         courier = Courier(config, bus, db, ledger)
         uploads.tell = courier.wake
@@ -135,6 +137,7 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
             gate=gate,
             door=door,
             hub=hub,
+            admission=admission,
             ledger=ledger,
             uploads=uploads,
             courier=courier,

@@ -30,6 +30,7 @@ SOURCE = "web"
 BATCH = 100
 AGAIN_S = 1.0
 LOOK_S = 60.0
+START = (0.0, "")
 
 
 class Courier:
@@ -61,24 +62,30 @@ class Courier:
             return False
 
     async def run(self) -> None:
+        after = START
         while True:
-            self._wake.clear()
+            if after == START:
+                self._wake.clear()
             try:
-                waiting = await self._db.read(lambda db: table.to_tell(db, BATCH))
-                failed = [upload for upload in waiting if not await self._tell(upload)]
+                waiting = await self._db.read(partial(table.to_tell, limit=BATCH, after=after))
+                for upload in waiting:
+                    await self._tell(upload)
             except (Retryable, IntakeClosed) as error:
                 log.info("complete uploads wait: %s", error)
                 if isinstance(error, IntakeClosed):
                     await self._ledger.until_running("intake")
                 await asyncio.sleep(AGAIN_S)
                 continue
-            if len(waiting) < BATCH or failed:
+            if len(waiting) == BATCH:  # past those that cannot be told to those behind them
+                after = (waiting[-1].touched_at, waiting[-1].id)
+            else:
+                after = START
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
                         await self._wake.wait()
 
-    async def _tell(self, upload: Upload) -> bool:
-        """False for one that cannot be told: the others must not wait for it. Raises `Retryable`, `IntakeClosed`."""
+    async def _tell(self, upload: Upload) -> None:
+        """One that cannot be told is logged: the others must not wait for it. Raises `Retryable`, `IntakeClosed`."""
         try:
             await self._deliver(upload)
             await self._db.change(partial(table.told, ident=upload.id))
@@ -86,10 +93,9 @@ class Courier:
             raise
         except Exception:
             log.exception("a complete upload could not be told; tried again", extra={"upload": upload.id})
-            return False
+            return
         delivered, self._delivered = self._delivered, asyncio.Event()
         delivered.set()
-        return True
 
     async def _deliver(self, upload: Upload) -> None:
         """Raises `Retryable`, `IntakeClosed`."""

@@ -47,9 +47,9 @@ class Forecast(Struct, frozen=True, kw_only=True):
 class Room:
     """Of one box."""
 
-    def __init__(self, config: Config, db: WebDatabase, ledger: Ledger) -> None:
+    def __init__(self, config: Config, db: WebDatabase, ledger: Ledger, admission: Admission) -> None:
         self._config = config
-        self._admission = Admission(config)
+        self._admission = admission
         self._db = db
         self._ledger = ledger
         self._lock = asyncio.Lock()

@@ -69,11 +69,12 @@ def in_state(db: sqlite3.Connection, state: State) -> list[Upload]:
     return [_upload(row) for row in rows]
 
 
-def to_tell(db: sqlite3.Connection, limit: int) -> list[Upload]:
-    """Complete ones that the bus does not know of, oldest first: the outbox."""
+def to_tell(db: sqlite3.Connection, limit: int, after: tuple[float, str] = (0.0, "")) -> list[Upload]:
+    """Complete ones that the bus does not know of, oldest first: the outbox, after one's `touched_at` and `id`."""
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM uploads WHERE state = 'complete' AND NOT told ORDER BY touched_at, id LIMIT ?",  # noqa: S608
-        (limit,),
+        f"SELECT {_COLUMNS} FROM uploads WHERE state = 'complete' AND NOT told"  # noqa: S608
+        " AND (touched_at, id) > (?, ?) ORDER BY touched_at, id LIMIT ?",
+        (*after, limit),
     )
     return [_upload(row) for row in rows]
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from appliance.sqlite import sqlite3
+from bus.events import JobOptions
 from tests.integration.web.conftest import WebBox
 from tests.integration.web.uploading import (
     TUS,
@@ -69,3 +73,34 @@ async def test_while_intake_is_closed_nothing_begins_and_what_is_under_way_waits
     await release(web.services.bus, "intake", "operator", by="test", reason="done")
     assert await web.services.courier.told(item["id"], 60)
     assert len(await commands(web)) == 1
+
+
+async def test_those_that_cannot_be_told_hold_nobody_up(web: WebBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as are looked at together, and each older than the one that can."""
+    monkeypatch.setattr("web.uploads.courier.BATCH", 2)
+    client = await web.bearer("operator")
+    url = await create(client, MIB)
+
+    def untellable(db: sqlite3.Connection) -> None:
+        for number in range(4):
+            db.execute(
+                "INSERT INTO uploads (id, owner, name, size_bytes, offset_bytes, state, wanted, sha256, created_at,"
+                " touched_at, told) SELECT ?, owner, name, size_bytes, size_bytes, 'complete', wanted, 'x', created_at,"
+                " touched_at - 100, 0 FROM uploads WHERE id = ?",
+                (f"not a token {number}", url.rsplit("/", 1)[-1]),
+            )
+
+    await web.services.db.change(untellable)
+    assert (await send(client, url, content(MIB), 0)).status_code == 204
+    assert await web.services.courier.told(url.rsplit("/", 1)[-1], 30)
+    assert [type(s.event).__name__ for s in await facts(web)] == ["FileUploaded", "JobCreated"]
+
+
+async def test_the_forecast_for_an_upload_knows_the_job_that_was_just_let_in(web: WebBox) -> None:
+    client = await web.bearer("operator")
+    before = (await client.get("/api/storage/forecast?size_bytes=1000")).json()["free_bytes"]
+    assert (await client.post("/api/jobs", json={"url": "https://example.org/talk.mp4"})).status_code == 201
+    need = (await web.services.admission.room_for(None, JobOptions())).forecast.total_bytes
+    after = (await client.get("/api/storage/forecast?size_bytes=1000")).json()["free_bytes"]
+    assert need > 10**8
+    assert before - after > need / 2
