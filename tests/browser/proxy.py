@@ -1,16 +1,20 @@
-"""The network between a browser and the box, in a test's hands: it can be cut in the middle of an upload."""
+"""The network between a client and the box, in a test's hands: it can be cut in the middle of an upload."""
 
 from __future__ import annotations
 
 import contextlib
 import selectors
 import socket
+import struct
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 CHUNK_BYTES = 64 * 1024
 WAIT_S = 0.05
+RESET = struct.pack("ii", 1, 0)
+"""As SO_LINGER: a close drops what is not sent and resets the connection."""
 
 
 class Wire:
@@ -22,6 +26,7 @@ class Wire:
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._left_bytes: int | None = None
+        self._due: Callable[[], object] = self.cut
         self._closed = False
         self._down = self._stay_down = False
         self.was_cut = threading.Event()
@@ -42,24 +47,39 @@ class Wire:
         self.cut()
 
     def cut_after(self, sent_bytes: int, *, stay_down: bool = False) -> None:
-        """Cuts everything once the browser has sent so many bytes more; `stay_down` until `restore`."""
+        """Cuts everything once the client has sent so many bytes more; `stay_down` until `restore`."""
         with self._lock:
             self.was_cut.clear()
             self._left_bytes = sent_bytes
+            self._due = self.cut
             self._stay_down = stay_down
+
+    def when_sent(self, sent_bytes: int, act: Callable[[], object]) -> None:
+        """Calls `act`, on the connection's thread, once the client has sent so many bytes more."""
+        with self._lock:
+            self._left_bytes = sent_bytes
+            self._due = act
+
+    def forget(self) -> None:
+        """What was to happen after so many bytes happens no more."""
+        with self._lock:
+            self._left_bytes = None
 
     def restore(self) -> None:
         """New connections are let through again."""
         self._down = False
 
     def cut(self) -> None:
-        """Ends every connection at once, without a goodbye."""
+        """Ends every connection at once. The client is told by a reset: one that is in the middle of sending, and whose
+        bytes nobody takes any more, would not hear a goodbye."""
         with self._lock:
             pairs, self._pairs = self._pairs, set()
             self._left_bytes = None
             self._down, self._stay_down = self._stay_down, False
-        for pair in pairs:
-            for side in pair:
+        for near, far in pairs:
+            with contextlib.suppress(OSError):
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            for side in (near, far):
                 with contextlib.suppress(OSError):
                     side.shutdown(socket.SHUT_RDWR)
         self.was_cut.set()
@@ -109,6 +129,8 @@ class Wire:
             if self._left_bytes is None:
                 return
             self._left_bytes -= sent
-            due = self._left_bytes <= 0
-        if due:
-            self.cut()
+            if self._left_bytes > 0:
+                return
+            self._left_bytes = None
+            due = self._due
+        due()
