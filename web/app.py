@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from litestar import Litestar
-from litestar.datastructures import State
+from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
+from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
-from litestar.types import ASGIApp, ControllerRouterHandler
+from litestar.routes import HTTPRoute
+from litestar.types import ASGIApp, ControllerRouterHandler, Message, Scope
 
 from web.auth.guard import Authentication, guard
 from web.compact import Compact
@@ -17,6 +19,7 @@ from web.problems import answer
 from web.routes import HANDLERS
 from web.schema import openapi_config
 from web.services import Services
+from web.strict import strictly
 
 
 def create_app(services: Services, more: Sequence[ControllerRouterHandler] = ()) -> ASGIApp:
@@ -35,9 +38,21 @@ def create_litestar(services: Services, more: Sequence[ControllerRouterHandler] 
         state=State({"services": services}),
         middleware=[DefineMiddleware(Authentication, exclude_http_methods=())],
         guards=[guard],
+        before_request=strictly,
+        before_send=[tell_methods],
         exception_handlers={Exception: answer},
         request_max_body_size=services.config.web.max_body_bytes,
         logging_config=None,
         openapi_config=openapi_config(),
         debug=False,
     )
+
+
+async def tell_methods(message: Message, scope: Scope) -> None:
+    """Litestar's own answer to OPTIONS names the methods of a path's first handler only; here are all of them."""
+    if message["type"] != "http.response.start" or scope["type"] != ScopeType.HTTP or scope["method"] != "OPTIONS":
+        return
+    headers = MutableScopeHeaders.from_message(message)
+    if "allow" in headers:
+        routes = [route for route in scope["litestar_app"].routes if isinstance(route, HTTPRoute)]
+        headers["allow"] = ", ".join(sorted(next(r.methods for r in routes if r.path_format == scope["path_template"])))

@@ -19,6 +19,7 @@ from litestar.types import ControllerRouterHandler
 
 from appliance import __version__
 from web.auth.guard import COOKIE
+from web.jobs.clips import KINDS
 from web.problems import MEDIA_TYPE
 from web.schema_page import STYLE, page
 
@@ -47,8 +48,8 @@ _FORM = {
                     "clips": {"type": "integer", "minimum": 1, "maximum": 50},
                     "length": {
                         "type": "string",
-                        "pattern": "^[1-9][0-9]?[.][.]([1-5][0-9]{2}|600)$",
-                        "examples": ["15..120"],
+                        "pattern": "^([0-9]{1,3}[.][.][0-9]{1,3})?$",
+                        "examples": ["15..60"],
                     },
                     "file": {"type": "string", "format": "binary"},
                 },
@@ -71,7 +72,10 @@ def _header(name: str, example: str, *, required: bool = True, says: str = "") -
 
 _VERSION = {**_header("Tus-Resumable", "1.0.0"), "schema": {"type": "string", "enum": ["1.0.0"]}}
 _NUMBER = {"type": "string", "pattern": "^[0-9]{1,18}$"}
-_SUM = _header("Upload-Checksum", "sha256 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", required=False)
+_SUM = {
+    **_header("Upload-Checksum", "sha256 47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=", required=False),
+    "schema": {"type": "string", "pattern": "^(sha256 [A-Za-z0-9+/]{43}=|sha1 [A-Za-z0-9+/]{27}=)$"},
+}
 BY_HAND: dict[tuple[str, str], dict[str, Any]] = {
     ("/api/uploads", "post"): {
         "parameters": [
@@ -91,7 +95,30 @@ BY_HAND: dict[tuple[str, str], dict[str, Any]] = {
         ],
         "requestBody": {**_BYTES, "required": True},
     },
+    ("/api/uploads/{ident}", "post"): {
+        "parameters": [
+            _VERSION,
+            {
+                **_header("X-HTTP-Method-Override", "PATCH", says="The method that is meant; the rest is as for it."),
+                "schema": {"type": "string", "enum": ["PATCH", "HEAD", "DELETE"]},
+            },
+        ],
+        "requestBody": {**_BYTES, "required": False},
+        "responses": {"200": {"description": "As for HEAD."}},
+    },
     ("/api/uploads/file", "post"): {"requestBody": {**_FORM, "required": True}},
+    ("/api/clips/{job}/{clip}/{kind}", "get"): {
+        "responses": {
+            status: {
+                "description": description,
+                "content": {
+                    media_type.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
+                    for _, media_type in KINDS.values()
+                },
+            }
+            for status, description in (("200", "The file."), ("206", "A part of it."))
+        }
+    },
     ("/metrics", "get"): {
         "responses": {
             "200": {
@@ -105,6 +132,11 @@ BY_HAND: dict[tuple[str, str], dict[str, Any]] = {
     },
 }
 """What a handler reads by itself, by path and method."""
+PARTS: dict[str, dict[str, Any]] = {
+    "ident": {"type": "string", "pattern": "^[0-9a-z]{26}$"},
+    "kind": {"type": "string", "enum": list(KINDS)},
+}
+"""Parts of paths that handlers take as any text, to say that there is no such thing."""
 
 
 class Described(OpenAPIRenderPlugin):
@@ -166,6 +198,9 @@ def completed(schema: dict[str, Any], roles: dict[tuple[str, str], str]) -> dict
             by_hand = BY_HAND.get((path, method), {})
             if "responses" in by_hand:
                 operation["responses"] |= by_hand["responses"]
+            for parameter in operation.get("parameters", []):
+                if parameter["in"] == "path" and parameter["name"] in PARTS:
+                    parameter["schema"] = PARTS[parameter["name"]]
             known = {(p.get("name"), p.get("in")) for p in operation.get("parameters", [])}
             extra = [p for p in by_hand.get("parameters", []) if (p["name"], "header") not in known]
             operation["parameters"] = [*operation.get("parameters", []), *extra]

@@ -14,7 +14,7 @@ from appliance.control.holds import OPERATOR, TARGETS, Hold, Mode, Target, stron
 from appliance.control.ledger import hold, read_holds, release
 from bus.errors import Retryable
 from web.auth.routes import AnyRequest, remote_of
-from web.problems import problem_of
+from web.problems import Problem, problem_of
 from web.services import Given
 
 MAX_HOLD_S = 90 * 86400.0
@@ -48,7 +48,7 @@ class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ]
     reason: Annotated[str, Meta(max_length=500, description="Why, for who comes later.", examples=["disk change"])] = ""
     for_s: (
-        Annotated[float, Meta(gt=0, le=MAX_HOLD_S, description="Seconds after which it ends by itself; null: never.")]
+        Annotated[float, Meta(ge=1, le=MAX_HOLD_S, description="Seconds after which it ends by itself; null: never.")]
         | None
     ) = None
 
@@ -91,6 +91,10 @@ async def order(data: JSONBody[Order], request: AnyRequest, services: Given) -> 
             f"ask again when the event bus is back ({error})"
         )
         raise problem from error
+    except ValueError as error:  # it was over before the bus had taken it
+        if done:
+            await services.audit(user, f"control.{data.mode}", ",".join(done), remote_of(request))
+        raise Problem(422, "hold-refused", str(error)) from error
     await services.audit(user, f"control.{data.mode}", data.target, remote_of(request))
     return _controls(await read_holds(services.bus))
 

@@ -11,7 +11,7 @@ from appliance.errors import IntakeRefused
 from bus.events import JobOptions
 
 MAX_URL_CHARS = 4096
-_LENGTH = re.compile(r"(\d{1,3})\.\.(\d{1,3})\Z")
+_LENGTH = re.compile(r"([0-9]{1,3})\.\.([0-9]{1,3})\Z")
 _SHORTEST_S, _LONGEST_S = 1.0, 600.0
 
 Url = Annotated[

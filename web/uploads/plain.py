@@ -106,8 +106,8 @@ async def in_one(request: AnyRequest, services: Given) -> Response[UploadItem]:
         if await form.body.rest_is_read():
             raise problem from None
         raise _early(problem) from None
-    if not upload.told:
-        await services.courier.told(upload.id, TOLD_S)
+    if not upload.told and await services.courier.told(upload.id, TOLD_S):
+        upload = replace(upload, told=True)
     await services.audit(request.user.user, "upload.create", upload.id, remote_of(request))
     return Response(_item(uploads, upload), status_code=201, headers={"Location": f"/api/uploads/{upload.id}"})
 

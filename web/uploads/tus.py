@@ -108,7 +108,14 @@ async def terminate(request: AnyRequest, services: Given, ident: FromPath[str]) 
     return await _delete(request, services, ident)
 
 
-@post("/api/uploads/{ident:str}", opt=_OPERATOR, tags=["uploads"], include_in_schema=False, request_max_body_size=None)
+@post(
+    "/api/uploads/{ident:str}",
+    opt=_OPERATOR,
+    status_code=204,
+    tags=["uploads"],
+    summary="What a client cannot ask for by its own method",
+    request_max_body_size=None,
+)
 async def overridden(request: AnyRequest, services: Given, ident: FromPath[str]) -> Response[None]:
     """For clients that can only POST: `X-HTTP-Method-Override` names the method."""
     named = request.headers.get("x-http-method-override", "").upper()

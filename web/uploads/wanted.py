@@ -13,13 +13,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from appliance.errors import IntakeRefused
 from appliance.intake import display_name
 from bus.events import JobOptions
+from web.jobs.asking import length_of
 from web.problems import Problem
 
 MAX_METADATA_BYTES = 8192
 MAX_CLIPS = 50
-MAX_LENGTH_S = 600.0
 LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,2}")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 KEY = re.compile(r"[!-+\--~]{1,64}")
@@ -87,13 +88,12 @@ def parse_length(text: str | None) -> tuple[float | None, float | None]:
     """`15..60` as shortest and longest seconds of a clip. Raises `Problem` 400."""
     if not text:
         return None, None
-    low, dots, high = text.partition("..")
     try:
-        shortest, longest = float(low), float(high if dots else low)
-    except ValueError:
-        raise _bad("length", "is not MIN..MAX in seconds, for example 15..60") from None
-    if not 1.0 <= shortest <= longest <= MAX_LENGTH_S:
-        raise _bad("length", f"must be 1 <= MIN <= MAX <= {MAX_LENGTH_S:g} seconds")
+        shortest, longest = length_of(text)
+    except IntakeRefused as refused:
+        raise _bad("length", str(refused)) from None
+    if shortest > longest:
+        raise _bad("length", f"must not be shorter at most than at least: {shortest:g} s, {longest:g} s")
     return shortest, longest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from appliance.store.projection import StoredFact
 from appliance.store.writer import Writer
@@ -60,15 +61,16 @@ async def finished_job(web: WebBox, *, clips: int = 2) -> str:
     """A completed job with its files."""
     job = new_id()
     await tell(web, *life(job, clips=clips))
-
-    def write() -> None:
-        folder = JobFolder.of(web.config.data_dir, job)
-        folder.output.mkdir(parents=True)
-        folder.root.mkdir(parents=True)
-        for clip in range(1, clips + 1):
-            for suffix, content in ((".mp4", VIDEO), (".jpg", b"jpeg"), (".srt", b"1\n"), (".vtt", b"WEBVTT\n")):
-                folder.output_file(clip, suffix).write_bytes(content)
-        (folder.root / "job.log").write_text("".join(f"line {n}\n" for n in range(1000)))
-
-    await asyncio.to_thread(write)
+    await asyncio.to_thread(write_files, web.config.data_dir, job, clips)
     return job
+
+
+def write_files(data_dir: Path, job: str, clips: int) -> None:
+    """What the stages leave of a completed job."""
+    folder = JobFolder.of(data_dir, job)
+    folder.output.mkdir(parents=True)
+    folder.root.mkdir(parents=True)
+    for clip in range(1, clips + 1):
+        for suffix, content in ((".mp4", VIDEO), (".jpg", b"jpeg"), (".srt", b"1\n"), (".vtt", b"WEBVTT\n")):
+            folder.output_file(clip, suffix).write_bytes(content)
+    (folder.root / "job.log").write_text("".join(f"line {n}\n" for n in range(1000)))

@@ -1,4 +1,4 @@
-"""The web process as the supervisor starts it, to be killed and started again on the same port."""
+"""Processes of the box as the supervisor starts them, to be killed and started again, web on the same port."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from tests.ports import free_port
 READY_S = 60.0
 
 
-class WebProcess:
-    """`python -m web` over the bus of this data folder."""
+class BoxProcess:
+    """`python -m <module>` over the bus of this data folder."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = replace(config, web=replace(config.web, port=free_port(), access_log=False))
-        self.url = f"http://127.0.0.1:{self.config.web.port}"
+    def __init__(self, module: str, config: Config) -> None:
+        self.module = module
+        self.config = config
         self._process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        """Returns when it serves."""
+        """Returns when it is ready."""
         await asyncio.to_thread(self._start)
 
     def _start(self) -> None:
@@ -42,16 +42,15 @@ class WebProcess:
             CONFIG_VARIABLE: config_to_child(self.config),
             STATUS_FD_VARIABLE: str(writing),
         }
-        with (self.config.data_dir / "web.out").open("ab") as log:
+        output = self.config.data_dir / f"{self.module}.out"
+        with output.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "web"], env=environment, pass_fds=[writing], stdout=log, stderr=log
+                [sys.executable, "-m", self.module], env=environment, pass_fds=[writing], stdout=log, stderr=log
             )
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
-            line = pipe.readline()
-        text = (self.config.data_dir / "web.out").read_text()
-        assert line, f"the web process ended at start:\n{text[-3000:]}"
-        assert msgspec.json.decode(line, type=Status).ready
+            ready = any(msgspec.json.decode(line, type=Status).ready for line in pipe)
+        assert ready, f"{self.module} ended at start:\n{output.read_text()[-3000:]}"
 
     async def kill(self) -> None:
         """SIGKILL, waited for."""
@@ -72,6 +71,14 @@ class WebProcess:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+
+class WebProcess(BoxProcess):
+    """`python -m web`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__("web", replace(config, web=replace(config.web, port=free_port(), access_log=False)))
+        self.url = f"http://127.0.0.1:{self.config.web.port}"
 
     def client(self, role: Role = "operator") -> httpx.AsyncClient:
         """A program with a new token, made as the command `token add` makes it. Blocking."""
