@@ -46,7 +46,7 @@ def _ids(members: str, name: str) -> Callable[[Any], list[tuple[object, ...]]]:
     return lambda answer: [(one[name],) for one in answer[members]]
 
 
-SOURCES: dict[str, tuple[tuple[str, ...] | None, str, Any]] = {
+SOURCES: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "/api/admin/users/{user}": (("user",), "/api/admin/users", _ids("users", "user")),
     "/api/tokens/{ident}": (("ident",), "/api/tokens", _ids("tokens", "id")),
     "/api/uploads/{ident}": (("ident",), "/api/uploads", _ids("uploads", "id")),
@@ -124,18 +124,17 @@ def map_body(context: Any, body: Any) -> Any:
 @schemathesis.hook
 def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     """Half of the ids that could be ones are ids of what is there."""
-    names, asked, pick = SOURCES.get(context.operation.path, (None, "", None))
-    if names is None or not isinstance(path_parameters, dict) or not set(names) <= set(path_parameters):
+    source = SOURCES.get(context.operation.path)
+    if source is None or not isinstance(path_parameters, dict) or not set(source[0]) <= set(path_parameters):
         return path_parameters
+    names, asked, pick = source
     drawn = chance(path_parameters)
     if drawn % 2 or not re.fullmatch("[0-9a-z]{1,64}", str(path_parameters[names[0]])):
         return path_parameters
     known = pick(_ask("GET", asked).json())
-    return (
-        {**path_parameters, **dict(zip(names, known[drawn // 2 % len(known)], strict=True))}
-        if known
-        else path_parameters
-    )
+    if not known:
+        return path_parameters
+    return {**path_parameters, **dict(zip(names, known[drawn // 2 % len(known)], strict=True))}
 
 
 def chance(value: Any) -> int:
@@ -206,5 +205,6 @@ def filter_failure(context: Any, failure: Exception, case: Any, response: Any) -
         return bool(label == "GET /api/jobs/{job}" and response.json()["job"]["state"] != "deleted")
     if isinstance(failure, ServerError) and response.status_code == 507 and label in TAKES_VIDEOS:
         told = response.json()
-        return bool(told["code"] != "no-room" or told["need_bytes"] <= told["free_bytes"])
+        free_bytes = told["free_bytes"] - told.get("promised_bytes", 0) - told["reserve_bytes"]
+        return bool(told["code"] != "no-room" or told["need_bytes"] <= free_bytes)
     return True

@@ -69,7 +69,7 @@ async def test_the_api_keeps_to_its_description(
         command = [
             str(Path(sys.executable).with_name("schemathesis")),
             *("--config-file", str(RULES), "run", str(description), "--url", process.url),
-            *("--seed", SEED, "--workers", "1", "--suppress-health-check", "all"),
+            *("--seed", SEED, "--workers", "1", "--suppress-health-check", "all", "--request-timeout", "30"),
         ]
         if long:
             command += ["--max-examples", "100000", "--max-time", str(LONG_S)]
