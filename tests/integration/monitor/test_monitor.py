@@ -21,7 +21,7 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.alerts import orders
-from appliance.alerts.notifier import Notifier, send
+from appliance.alerts.notifier import ALERTS, FAILURES, Notifier, send
 from appliance.alerts.send import Order
 from appliance.alerts.settings import Alerts, Notify, RuleChange
 from appliance.monitor.latest import HostView, latest
@@ -30,7 +30,7 @@ from appliance.settings import Bus as BusSection
 from appliance.settings import Config
 from appliance.storage.sample import STALE_AFTER, StorageSample, latest_storage
 from appliance.supervisor.programs import monitor_program
-from bus.connection import Bus
+from bus.connection import Bus, StreamState
 from bus.events import AlertCleared, AlertRaised, ClipFailed
 from bus.ids import new_id
 from bus.tap import history
@@ -244,15 +244,27 @@ needs_apprise = pytest.mark.skipif(find_spec("apprise") is None, reason="notific
 
 
 @needs_apprise
-async def test_people_are_told_in_one_message(nats: NatsBox) -> None:
+async def test_people_are_told_in_one_message(nats: NatsBox, monkeypatch: pytest.MonkeyPatch) -> None:
     bus = await nats.bus("monitor")
     worker = await nats.bus("worker")
     async with hook() as told:
         settings = Notify(urls=[f"json://127.0.0.1:{told.port}/hook"], group_s=3.0, urgent_s=3.0)
         notifier = Notifier(bus, settings)
+        following, stream_state = asyncio.Semaphore(0), bus.stream_state
+
+        async def asked() -> StreamState:
+            """What follows facts asks for the stream's end when its subscription stands."""
+            try:
+                return await stream_state()
+            finally:
+                following.release()
+
+        monkeypatch.setattr(bus, "stream_state", asked)
         task = asyncio.create_task(notifier.run())
         try:
-            await asyncio.sleep(0.5)  # its subscriptions
+            async with asyncio.timeout(10):
+                for _ in ALERTS + FAILURES:
+                    await following.acquire()
             job = new_id()
             failed = [
                 ClipFailed(job=job, clip=n, stage="cut", attempts=3, error="crashed", code="crash")

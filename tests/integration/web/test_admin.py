@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import pytest
 
 from appliance.alerts import orders
 from bus.deadletters import DeadLetter, publish_dead_letter
@@ -131,6 +133,10 @@ async def test_dead_letters_are_grouped_and_go_on(web: WebBox) -> None:
     ]
     assert [one["job"] for one in told["groups"][0]["letters"]] == failed[::-1]
     assert told["groups"][1]["letters"][0]["clip"] == 2
+    with pytest.MonkeyPatch.context() as slow:
+        slow.setattr("web.admin.letters.MAX_REPLAY_S", -1.0)
+        late = (await operator.post("/api/admin/dead-letters/replay", json={"ids": "all"})).json()
+    assert late == {"jobs": [], "refused": [], "left": 4}
     ids = [one["id"] for one in told["groups"][0]["letters"][:2]]
     replayed = (await operator.post("/api/admin/dead-letters/replay", json={"ids": ids})).json()
     assert (set(replayed["jobs"]), replayed["refused"], replayed["left"]) == (set(failed[1:]), [], 0)
@@ -167,8 +173,17 @@ async def test_controls_hold_and_let_go(web: WebBox) -> None:
         {"target": "moon", "mode": "run"},
         {"target": "cut"},
         {"target": "cut", "mode": "pause", "for_s": -1},
+        {"target": "cut", "mode": "pause", "for_s": 5e-324},
     ):
         assert (await operator.post("/api/admin/controls", json=wrong)).status_code == 400
+
+
+async def test_a_hold_that_is_over_before_it_is_taken_is_refused(web: WebBox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("web.admin.controls.timedelta", lambda seconds: timedelta(seconds=-seconds))
+    operator = await web.client("operator")
+    order = {"target": "cut", "mode": "pause", "for_s": 1}
+    answer = await operator.post("/api/admin/controls", json=order)
+    assert (answer.status_code, answer.json()["code"]) == (422, "hold-refused"), answer.text
 
 
 async def test_storage(web: WebBox) -> None:

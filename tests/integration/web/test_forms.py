@@ -22,11 +22,12 @@ async def test_one_request_with_a_form(web: WebBox) -> None:
     )
     assert answer.status_code == 201, answer.text
     item = answer.json()
-    assert (item["state"], item["name"], item["size_bytes"], item["sha256"]) == (
+    assert (item["state"], item["name"], item["size_bytes"], item["sha256"], item["waiting"]) == (
         "complete",
         "talk.mp4",
         len(data),
         sha256(data),
+        None,
     )
     assert await asyncio.to_thread(stored, web, data) == data
     created = [s.event for s in await facts(web) if isinstance(s.event, JobCreated)]

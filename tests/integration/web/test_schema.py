@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 from tests.integration.web.conftest import WebBox
-from tests.integration.web.test_roles import routes
+from tests.integration.web.test_roles import example, routes
 
 
 async def description(web: WebBox) -> dict[str, Any]:
@@ -53,3 +55,39 @@ async def test_the_page_needs_nothing_from_elsewhere(web: WebBox) -> None:
     for path in ("/api/uploads/{ident}", "/api/login", "/api/tokens"):
         assert path in page
     assert (await client.get("/schema/style.css")).headers["content-type"].startswith("text/css")
+
+
+async def test_each_path_tells_all_its_methods(web: WebBox) -> None:
+    admin = await web.client("admin")
+    methods: dict[str, set[str]] = {}
+    for template, method, _ in routes(web):
+        methods.setdefault(template, set()).add(method)
+    for template, there in methods.items():
+        answer = await admin.options(example(template))
+        assert answer.status_code == 204, template
+        if template != "/api/uploads":  # tells what it can in the protocol's own headers
+            assert set(answer.headers["Allow"].split(", ")) == there, template
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "where"),
+    [
+        ("POST", "/api/jobs", {"url": "https://example.org/a.mp4", "clips": "3"}, "$.clips"),
+        ("POST", "/api/jobs", {"url": "https://example.org/a.mp4", "captions": 0}, "$.captions"),
+        ("PATCH", "/api/admin/users/operator", {"disabled": "true"}, "$.disabled"),
+        ("POST", "/api/tokens", {"name": "x", "role": "viewer", "expires_s": "5"}, "$.expires_s"),
+        (
+            "POST",
+            "/api/alerts/webhook",
+            {"alerts": [{"status": "firing", "labels": {}, "startsAt": 0}]},
+            "$.alerts[0].startsAt",
+        ),
+    ],
+)
+async def test_bodies_are_of_the_described_types(
+    web: WebBox, method: str, path: str, body: dict[str, Any], where: str
+) -> None:
+    await web.add_user("operator", "operator")
+    answer = await (await web.client("admin")).request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad-request"), answer.text
+    assert where in answer.json()["detail"]

@@ -135,6 +135,7 @@ async def test_offsets_lengths_and_types_must_fit(web: WebBox) -> None:
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(clips="0")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(length="60..15")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(length="nan..nan")}, 400, "bad-metadata"),
+        ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(length="30")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(sha256="abc")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(language="../en")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(job="maybe")}, 400, "bad-metadata"),
