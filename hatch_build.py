@@ -13,7 +13,7 @@ class PagesHook(BuildHookInterface[Any]):
     """Runs `web/pages.py` before the files of a wheel are gathered."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Raises `web.pages.PagesNotBuilt` when the pages cannot be built."""
+        """Raises `PagesNotBuilt` and `PagesWrong` of `web.pages` when the pages cannot be built."""
         if version == "editable":
             return
         spec = importlib.util.spec_from_file_location("pages", Path(self.root) / "web" / "pages.py")

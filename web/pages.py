@@ -29,7 +29,11 @@ _TIMEOUT_S = 600
 
 
 class PagesNotBuilt(Exception):
-    """The pages could not be built; the message says what to do."""
+    """The pages cannot be built on this machine; the message says what to do."""
+
+
+class PagesWrong(Exception):
+    """The pages' own source is at fault; the message says where."""
 
 
 def node() -> list[str]:
@@ -66,18 +70,21 @@ def install() -> None:
     lock = _digest([FOLDER / "package-lock.json"])
     if INSTALLED.is_file() and INSTALLED.read_text() == lock:
         return
-    _run([*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], "npm could not fetch the pages' packages")
+    if said := _run([*npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]):
+        raise PagesNotBuilt(f"npm could not fetch the pages' packages:\n{said}")
     INSTALLED.write_text(lock)
 
 
 def build() -> bool:
-    """Makes the bundle; False when it was up to date. Raises `PagesNotBuilt`."""
+    """Makes the bundle; False when it was up to date. Raises `PagesNotBuilt`, `PagesWrong`."""
     made_of = _digest(sources())
     if MADE_OF.is_file() and MADE_OF.read_text() == made_of:
         return False
     install()
-    _run([*node(), str(FOLDER / "node_modules/typescript/bin/tsc")], "the pages' types do not hold")
-    _run([*node(), str(FOLDER / "node_modules/vite/bin/vite.js"), "build"], "the pages could not be bundled")
+    if said := _run([*node(), str(FOLDER / "node_modules/typescript/bin/tsc")]):
+        raise PagesWrong(f"the pages' types do not hold:\n{said}")
+    if said := _run([*node(), str(FOLDER / "node_modules/vite/bin/vite.js"), "build"]):
+        raise PagesWrong(f"the pages could not be bundled:\n{said}")
     MADE_OF.write_text(made_of)
     return True
 
@@ -101,7 +108,8 @@ def _version(program: str) -> tuple[int, ...]:
     return tuple(int(part) for part in digits) if all(part.isdigit() for part in digits) else (0,)
 
 
-def _run(argv: list[str], what: str) -> None:
+def _run(argv: list[str]) -> str | None:
+    """The end of what it said when it failed."""
     path = os.pathsep.join([str(Path(node()[0]).parent), os.environ.get("PATH", "")])
     done = subprocess.run(
         argv,
@@ -113,14 +121,13 @@ def _run(argv: list[str], what: str) -> None:
         check=False,
         timeout=_TIMEOUT_S,
     )
-    if done.returncode != 0:
-        raise PagesNotBuilt(f"{what}:\n{done.stdout[-3000:]}")
+    return None if done.returncode == 0 else done.stdout[-3000:] or f"it ended with status {done.returncode}"
 
 
 def main() -> int:
     try:
         built = build()
-    except PagesNotBuilt as error:
+    except (PagesNotBuilt, PagesWrong) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     sys.stderr.write(f"{BUNDLE}: {'built' if built else 'up to date'}\n")
