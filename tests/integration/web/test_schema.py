@@ -91,3 +91,12 @@ async def test_bodies_are_of_the_described_types(
     answer = await (await web.client("admin")).request(method, path, json=body)
     assert (answer.status_code, answer.json()["code"]) == (400, "bad-request"), answer.text
     assert where in answer.json()["detail"]
+
+
+async def test_a_parameter_is_given_once(web: WebBox) -> None:
+    admin = await web.client("admin")
+    assert (await admin.get("/api/admin/audit?after=0&limit=2")).status_code == 200
+    for path in ("/api/admin/audit?after=true&after=0", "/api/jobs?state=failed&state=failed", "/readyz?x=1&x=2"):
+        answer = await admin.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (400, "bad-request"), path
+        assert "more than once" in answer.json()["detail"]
