@@ -109,18 +109,24 @@ def _version(program: str) -> tuple[int, ...]:
 
 
 def _run(argv: list[str]) -> str | None:
-    """The end of what it said when it failed."""
+    """The end of what it said when it failed. Raises `PagesNotBuilt` when it hangs."""
     path = os.pathsep.join([str(Path(node()[0]).parent), os.environ.get("PATH", "")])
-    done = subprocess.run(
-        argv,
-        cwd=FOLDER,
-        env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=FOLDER,
+            env={**os.environ, "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired as late:
+        raise PagesNotBuilt(
+            f"{Path(argv[1]).name} was not done after {_TIMEOUT_S} s: look at the machine's load and network and at "
+            "npm's registry setting, then try again"
+        ) from late
     return None if done.returncode == 0 else done.stdout[-3000:] or f"it ended with status {done.returncode}"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.alerts.rules import DEFAULT_RULES
 from web import pages
 
 MOST_BYTES = 80_000
@@ -86,6 +87,26 @@ def test_the_lock_names_packages_and_hashes_only() -> None:
     for name, entry in packages.items():
         assert entry.get("integrity", "").startswith("sha512-"), f"{name} has no hash"
         assert "resolved" not in entry, f"{name} names a registry"
+
+
+def test_a_step_that_hangs_is_told_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_TIMEOUT_S", 0.2)
+    script = tmp_path / "hangs.js"
+    script.write_text("setInterval(() => {}, 1000)")
+    with pytest.raises(pages.PagesNotBuilt, match=r"hangs\.js was not done after 0\.2 s: look at"):
+        pages._run([*pages.node(), str(script)])
+
+
+def test_the_gauges_colours_are_those_of_the_alert_rules() -> None:
+    text = (pages.FOLDER / "src" / "admin" / "limits.ts").read_text()
+    rules = {rule.id: rule for rule in DEFAULT_RULES}
+    system, data = rules["disk.os.used"], rules["disk.data.used"]
+    assert system.warning is not None
+    assert system.critical is not None
+    assert data.warning is not None
+    assert data.warning.at == system.warning.at
+    assert f"WARN_PERCENT = {system.warning.at:g};" in text
+    assert f"BAD_PERCENT = {system.critical.at:g};" in text
 
 
 def test_building_twice_does_nothing(bundle: Path) -> None:

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { applied, clipSteps, isAfter, jobSteps, merged, progressed, type JobView } from "../src/core/jobs.ts";
 import type { BoxEvent, Job } from "../src/core/model.ts";
-import { JobStore } from "../src/core/store.ts";
+import { JobStore, KEEP_JOBS } from "../src/core/store.ts";
 
 const JOB = "01jd3v5n8q2w4e6r8t0y2u4i6p";
 let tick = 0;
@@ -166,4 +166,16 @@ test("jobs come newest first; deleted and missing ones go", () => {
   assert.deepEqual(store.order.value, ["d", "c", "a"], "a is older than the list's end, so the list does not speak of it");
   store.list([job("d"), job("a")], true);
   assert.deepEqual(store.order.value, ["d", "a"]);
+});
+
+test("a page that is left open forgets the oldest jobs", () => {
+  const store = new JobStore();
+  const id = (n: number) => `j${String(n).padStart(6, "0")}`;
+  for (let n = 0; n < KEEP_JOBS + 10; n += 1) {
+    store.event({ kind: "event", seq: n + 1, rooms: {}, event: { ...event("job:created", CREATED), job: id(n) } });
+  }
+  assert.equal(store.order.value.length, KEEP_JOBS);
+  assert.equal(store.order.value[0], id(KEEP_JOBS + 9));
+  assert.equal(store.get(id(9)), undefined);
+  assert.ok(store.get(id(10)));
 });

@@ -5,6 +5,7 @@ import { t } from "../core/strings.ts";
 import { Bar, type Tone } from "../parts/basics.tsx";
 import { Spark } from "../parts/chart.tsx";
 import { dataDisk, history, historyTick, host, sampleAgeS } from "./data.ts";
+import { BAD_PERCENT, WARN_PERCENT } from "./limits.ts";
 
 const GAP_S = 5;
 const OLD_S = 10;
@@ -35,8 +36,8 @@ export function Gauges() {
         name={g.disk}
         of="disk"
         percent={disk?.used_percent ?? null}
-        warn={85}
-        bad={95}
+        warn={WARN_PERCENT}
+        bad={BAD_PERCENT}
         aside={disk ? full : undefined}
         note={disk ? g.free(disk.free_bytes) : ""}
       />
@@ -44,8 +45,8 @@ export function Gauges() {
         name={g.memory}
         of="memory"
         percent={memory?.used_percent ?? null}
-        warn={85}
-        bad={95}
+        warn={WARN_PERCENT}
+        bad={BAD_PERCENT}
         note={memory ? g.available(memory.available_bytes) : ""}
       />
       <Gauge

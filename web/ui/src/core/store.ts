@@ -5,6 +5,8 @@ import { applied, isAfter, merged, progressed, type JobView } from "./jobs.ts";
 import type { Clip, EventFrame, Job, ProgressFrame } from "./model.ts";
 
 const KEEP_EVENTS = 1_000;
+/** A page that stays open for weeks forgets the oldest jobs beyond so many; a list brings them back. */
+export const KEEP_JOBS = 2_000;
 
 export class JobStore {
   private readonly known = new Map<string, Signal<JobView>>();
@@ -67,8 +69,9 @@ export class JobStore {
   }
 
   private reorder(): void {
-    const ids = [...this.known].filter(([, view]) => view.peek().job.state !== "deleted").map(([id]) => id);
-    ids.sort((a, b) => (a < b ? 1 : -1));
+    const all = [...this.known.keys()].sort((a, b) => (a < b ? 1 : -1));
+    for (const id of all.splice(KEEP_JOBS)) this.known.delete(id);
+    const ids = all.filter((id) => this.known.get(id)!.peek().job.state !== "deleted");
     const before = this.order.peek();
     if (ids.length !== before.length || ids.some((id, index) => id !== before[index])) this.order.value = ids;
   }

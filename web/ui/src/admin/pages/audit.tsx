@@ -1,6 +1,6 @@
 // Who did what, from where.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { get, Problem, query } from "../../core/api.ts";
 import type { StoredEvent } from "../../core/model.ts";
 import { t } from "../../core/strings.ts";
@@ -9,22 +9,30 @@ import { listen } from "../data.ts";
 import { stored, type EventPage } from "../model.ts";
 
 const PAGE = 100;
+/** Lines that stay when new ones come, but for those that somebody asked for. */
+const KEEP = 1_000;
+
+interface Shown {
+  events: readonly StoredEvent[];
+  /** Whether older ones can be read. */
+  more: boolean;
+}
 
 export function AuditPage() {
-  const [events, setEvents] = useState<readonly StoredEvent[]>([]);
-  const [before, setBefore] = useState<number | null>(null);
+  const [{ events, more }, setShown] = useState<Shown>({ events: [], more: false });
   const [read, setRead] = useState(false);
+  const asked = useRef(0);
   const load = async (cursor: number | null) => {
     const page = await get<EventPage>(`/api/admin/audit${query({ before: cursor, limit: PAGE })}`);
-    setEvents((known) => unique([...known, ...page.events.map(stored)]));
-    setBefore(page.next);
+    asked.current += page.events.length;
+    setShown((known) => ({ events: unique([...known.events, ...page.events.map(stored)]), more: page.next != null }));
     setRead(true);
   };
   useEffect(() => {
     load(null).catch((error: unknown) => {
       if (!(error instanceof Problem)) throw error;
     });
-    return listen((event) => event.type === "user:action" && setEvents((known) => unique([event, ...known])));
+    return listen((event) => event.type === "user:action" && setShown((known) => withNew(known, event, Math.max(KEEP, asked.current))));
   }, []);
   const c = t.audit.columns;
   return (
@@ -71,13 +79,18 @@ export function AuditPage() {
           </table>
         )}
       </div>
-      {before != null && (
+      {more && (
         <p class="more">
-          <Button does={() => load(before)}>{t.common.more}</Button>
+          <Button does={() => load(events.at(-1)?.seq ?? null)}>{t.common.more}</Button>
         </p>
       )}
     </>
   );
+}
+
+function withNew(known: Shown, event: StoredEvent, most: number): Shown {
+  const all = unique([event, ...known.events]);
+  return { events: all.slice(0, most), more: known.more || all.length > most };
 }
 
 function unique(events: readonly StoredEvent[]): StoredEvent[] {

@@ -9,11 +9,10 @@ import { t } from "../../core/strings.ts";
 import { Ago, Bar, Button, Mark, Notice, Panel, type Tone } from "../../parts/basics.tsx";
 import { JOB_TONES } from "../../parts/tones.ts";
 import { host, listen } from "../data.ts";
+import { BAD_PERCENT, WARN_PERCENT } from "../limits.ts";
 import { stored, type EventPage, type StorageReport } from "../model.ts";
 import { href } from "../router.ts";
 
-const WARN_PERCENT = 85;
-const BAD_PERCENT = 95;
 const SOON_MS = 1_000;
 
 export function StoragePage() {
