@@ -6,10 +6,11 @@ import asyncio
 
 from appliance.config import Config
 from appliance.face import write_web_file
+from appliance.listening import listen
 from appliance.parent import Status, StatusPipe
 from appliance.service import run_service, until_stopped
 from web.app import create_app
-from web.server import listen, serving
+from web.server import serving
 from web.services import open_services
 
 

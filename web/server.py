@@ -8,16 +8,13 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from ipaddress import ip_address
 
 import uvicorn
 from litestar.types import ASGIApp
 
 from appliance.config import Config
-from appliance.errors import ProcessFailed
 from web.live.protocol import LiveProtocol
 
-BACKLOG = 512
 PING_S = 20.0
 """A socket whose other end does not answer a ping for so long is closed: it slept, or its network is gone."""
 
@@ -36,27 +33,6 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.serving.set()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises `ProcessFailed` when the address cannot be had, saying what to do."""
-    try:
-        six = ip_address(host.strip("[]")).version == 6
-    except ValueError:
-        six = False
-    try:
-        sock = socket.create_server(
-            (host.strip("[]"), port),
-            family=socket.AF_INET6 if six else socket.AF_INET,
-            backlog=BACKLOG,
-            dualstack_ipv6=six and host.strip("[]") == "::" and socket.has_dualstack_ipv6(),
-        )
-    except OSError as error:
-        raise ProcessFailed(
-            f"cannot listen on {host}:{port} ({error.strerror or error}): end what holds it, or set web.port"
-        ) from error
-    sock.setblocking(False)
-    return sock
 
 
 @asynccontextmanager

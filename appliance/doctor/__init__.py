@@ -22,6 +22,7 @@ def examine(config: Config) -> list[Finding]:
         host.sqlite,
         host.confinement,
         programs.bus,
+        programs.web,
         programs.cache,
         programs.helpers,
         media.codecs,

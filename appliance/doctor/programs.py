@@ -16,6 +16,9 @@ from urllib.parse import urlsplit
 from appliance.cache.opening import MAX_SOCKET_PATH_BYTES, cache_socket
 from appliance.config import Config
 from appliance.doctor.finding import Finding, fail, ok, warn
+from appliance.errors import ProcessFailed
+from appliance.listening import listen
+from appliance.supervisor.lock import box_pid
 
 START_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 2.0
@@ -26,6 +29,22 @@ def bus(config: Config) -> list[Finding]:
     if config.bus.url is not None:
         return [_joined(config.bus.url)]
     return [_embedded(config), _port(config)]
+
+
+def web(config: Config) -> list[Finding]:
+    """The address of the pages: free, or this box's already."""
+    if not config.web.enabled:
+        return [ok("web", "off, no pages and no API")]
+    try:
+        listen(config.web.host, config.web.port).close()
+    except ProcessFailed as error:
+        if box_pid(config.data_dir) is not None:
+            return [ok("web", f"{config.web.host}:{config.web.port} is taken, this box runs")]
+        found, _, action = str(error).rpartition(": ")
+        return [fail("web", found, "the box cannot start", action)]
+    if config.web.port == 0:
+        return [ok("web", f"any free port of {config.web.host} is taken")]
+    return [ok("web", f"{config.web.host}:{config.web.port} is free")]
 
 
 def cache(config: Config) -> list[Finding]:

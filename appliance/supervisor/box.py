@@ -20,6 +20,7 @@ from appliance.config import Config
 from appliance.dispatcher.said import last_said
 from appliance.errors import ProcessFailed
 from appliance.lifecycle import Attempt, Failure
+from appliance.listening import listen
 from appliance.supervisor.bus_watch import BusWatch
 from appliance.supervisor.child import Child, ChildSpec, Death, Restart
 from appliance.supervisor.lock import lock_box, wait_for_lock
@@ -86,8 +87,13 @@ class Box:
             raise
 
     async def _start(self) -> None:
-        # A bus that outlived a killed supervisor by a moment still holds the port.
-        os.close(await wait_for_lock(self._data_dir / "run" / "bus.lock", self._config.supervisor.start_timeout_s))
+        # What outlived a killed supervisor by a moment still holds its port.
+        for name in ("bus", "web"):
+            lock = self._data_dir / "run" / f"{name}.lock"
+            os.close(await wait_for_lock(lock, self._config.supervisor.start_timeout_s))
+        if self._config.web.enabled:
+            # Asked before anything runs: a box that ends again because its pages cannot be shown helps nobody.
+            (await asyncio.to_thread(listen, self._config.web.host, self._config.web.port)).close()
         bus = self._config.bus
         self._server = await asyncio.to_thread(
             prepare, self._data_dir, port=self._port, binary=bus.binary, limits=bus_limits(self._config)

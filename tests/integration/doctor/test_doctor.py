@@ -21,7 +21,10 @@ from appliance.doctor.finding import Finding
 
 
 def config(folder: Path, **environ: str) -> Config:
-    return load(None, {"APPLIANCE_DATA_DIR": str(folder / "data"), "APPLIANCE_BUS__PORT": "0", **environ})
+    return load(
+        None,
+        {"APPLIANCE_DATA_DIR": str(folder / "data"), "APPLIANCE_BUS__PORT": "0", "APPLIANCE_WEB__PORT": "0", **environ},
+    )
 
 
 def only(found: list[Finding], name: str) -> Finding:
@@ -93,6 +96,19 @@ def test_a_server_to_join_is_asked(tmp_path: Path) -> None:
     gone = only(programs.bus(config(tmp_path, APPLIANCE_BUS__URL=url)), "nats-server")
     assert gone.state == "FAIL"
     assert "does not answer" in gone.found
+
+
+def test_the_address_of_the_pages_is_looked_at(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        (taken,) = programs.web(config(tmp_path, APPLIANCE_WEB__PORT=port))
+        assert taken.state == "FAIL"
+        assert taken.found == f"cannot listen on 127.0.0.1:{port} (Address already in use)"
+        assert "web.port" in taken.action
+        (off,) = programs.web(config(tmp_path, APPLIANCE_WEB__PORT=port, APPLIANCE_WEB__ENABLED="false"))
+        assert off.state == "OK"
+    (free,) = programs.web(config(tmp_path, APPLIANCE_WEB__PORT=port))
+    assert (free.state, free.found) == ("OK", f"127.0.0.1:{port} is free")
 
 
 def test_a_port_that_is_taken_is_told_from_a_running_box(tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from appliance.accounts.secrets import hash_password
 from appliance.cache.settings import Cache
 from appliance.config import Config
 from appliance.face import Web
+from appliance.listening import listen
 from appliance.store.database import open_writer
 from tests.integration.conftest import NatsBox
 from web.app import create_app
-from web.server import listen, serving
+from web.server import serving
 from web.services import Services, open_services
 
 PASSWORD = "correct horse battery"

@@ -142,8 +142,9 @@ async def test_a_route_without_a_role_is_for_administrators(web: WebBox) -> None
     """The default, tried on a handler that forgot to say anything."""
     from litestar import get
 
+    from appliance.listening import listen
     from web.app import create_app
-    from web.server import listen, serving
+    from web.server import serving
 
     @get("/forgotten", sync_to_thread=False)
     def forgotten() -> str:
