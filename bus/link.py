@@ -252,8 +252,9 @@ class Link:
                 raise BusUnavailable(f"{what}: the bus connection is closed")
             left = deadline - clock()
             try:
-                async with asyncio.timeout(max(left, 0.001)):
-                    await self._connected.wait()
+                if not self._connected.is_set():
+                    async with asyncio.timeout(max(left, 0.001)):
+                        await self._connected.wait()
                 return await call(min(self.settings.attempt_s, max(left, 0.05)))
             except StorageRefused:
                 raise
