@@ -33,6 +33,7 @@ from bus.events import (
 )
 from bus.ids import new_id
 from bus.subjects import item_filter
+from stages.errors import SOURCE_MISSING
 
 MAX_NAME_BYTES = 255
 
@@ -187,7 +188,7 @@ def items_to_retry(database: Path, job: str) -> tuple[list[OpenItem], int]:
 def _open_items(store: Store, row: JobRow) -> list[OpenItem]:
     if row.clips_planned is None:
         stage = lifecycle.resume_stage(row.last_done, clip=False)  # type: ignore[arg-type]  # our own column
-        if row.source_removed_at is not None:
+        if row.source_removed_at is not None or row.error_code == SOURCE_MISSING:
             stage = "download"
         elif row.scratch_removed_at is not None and row.last_done is not None:
             stage = "transcribe"

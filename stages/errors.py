@@ -12,6 +12,8 @@ from __future__ import annotations
 
 DISK_FULL = "disk-full"
 """The code of whatever fails for want of space: no fault of the video or the stage, and it passes."""
+SOURCE_MISSING = "source-missing"
+"""The code of a stage that finds no video: a retry has to begin with the download."""
 
 
 class StageError(Exception):

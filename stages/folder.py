@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from stages.artifacts import CropPlan, Faces, Moments, Probe, Transcript
-from stages.errors import Transient
+from stages.errors import SOURCE_MISSING, Transient
 
 T = TypeVar("T", bound=Struct)
 PART_SUFFIX = ".part"
@@ -37,10 +37,14 @@ class JobFolder:
         return cls(data_dir / "jobs" / job, data_dir / "output" / job)
 
     def source(self) -> Path:
-        """The job's video. Raises `Transient` when download has not put it there."""
+        """The job's video. Raises `Transient` when it is not there."""
         found = sorted(p for p in self.root.glob("source.*") if not p.name.endswith(PART_SUFFIX))
         if not found:
-            raise Transient(f"the job's source is not in {self.root}: run the download stage again", "source-missing")
+            raise Transient(
+                f"the job's video is not in {self.root}: was the box restored without it? A retry of the job fetches "
+                "it again; if its original is gone, or clips were planned already, add the video again",
+                SOURCE_MISSING,
+            )
         return found[0]
 
     def clip_dir(self, clip: int) -> Path:

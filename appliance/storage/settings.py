@@ -82,7 +82,7 @@ class Retention(Struct, frozen=True, kw_only=True):
     ] = 3600.0
     keep_jobs: Annotated[
         int,
-        Meta(ge=0, le=100_000, description="The newest ended jobs that keep all their files whatever their age."),
+        Meta(ge=0, le=100_000, description="The newest ended jobs with files that keep them all whatever their age."),
     ] = 10
     scratch_days: Annotated[
         float,

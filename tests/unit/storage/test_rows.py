@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.errors import IntakeRefused
 from appliance.intake import items_to_retry
@@ -24,6 +25,8 @@ from bus.events import (
 )
 from bus.ids import new_id
 from bus.subjects import event_subject
+from stages.errors import Transient
+from stages.folder import JobFolder
 from tests.unit.appliance import facts
 from tests.unit.storage.kit import opened, project
 
@@ -104,6 +107,15 @@ def test_a_retry_begins_where_the_files_still_are(tmp_path: Path) -> None:
         folder, job = tmp_path / str(number), new_id()
         life = failed_after(job, "download", "transcribe")
         assert retry_of(folder, *life, *(deleted(job, kind) for kind in removed)) == [stage]
+
+
+def test_a_retry_of_a_job_that_was_restored_without_its_video_fetches_it(tmp_path: Path) -> None:
+    job = new_id()
+    with pytest.raises(Transient, match="A retry of the job fetches it again") as missing:
+        JobFolder.of(tmp_path, job).source()
+    life: list[Event] = [facts.created_from_url(job), facts.started(job, "download"), facts.done(job, "download")]
+    failed = replace(facts.job_failed(job, "transcribe"), code=missing.value.code)
+    assert retry_of(tmp_path, *life, facts.started(job, "transcribe"), failed) == ["download"]
 
 
 def test_clips_whose_source_is_gone_cannot_be_made_again(tmp_path: Path) -> None:
