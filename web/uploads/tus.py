@@ -68,7 +68,7 @@ async def create(request: AnyRequest, services: Given) -> Response[None]:
         if size == 0:
             raise Problem(400, "empty", "the file is empty (0 bytes)")
         wants = wanted(parse_metadata(request.headers.get("upload-metadata", "")))
-        checksum = parse_checksum(request.headers.get("upload-checksum")) if with_body else None
+        checksum = parse_checksum(request.headers.get("upload-checksum"))
         upload = await uploads.create(size, wants, request.user)
         await services.audit(request.user.user, "upload.create", upload.id, remote_of(request))
         headers = {"Location": f"/api/uploads/{upload.id}"}

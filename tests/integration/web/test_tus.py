@@ -131,6 +131,7 @@ async def test_offsets_lengths_and_types_must_fit(web: WebBox) -> None:
         ({**TUS, "Upload-Length": "0"}, 400, "empty"),
         ({**TUS, "Upload-Defer-Length": "1"}, 400, "length-needed"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": "filename @@@"}, 400, "bad-metadata"),
+        ({**TUS, "Upload-Length": "5", "Upload-Checksum": "kY`@@I"}, 400, "bad-checksum"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(clips="many")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(clips="0")}, 400, "bad-metadata"),
         ({**TUS, "Upload-Length": "5", "Upload-Metadata": metadata(length="60..15")}, 400, "bad-metadata"),
