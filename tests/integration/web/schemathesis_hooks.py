@@ -15,8 +15,8 @@ from typing import Any
 
 import requests
 import schemathesis
-from schemathesis.core.failures import ServerError
-from schemathesis.openapi.checks import AcceptedNegativeData, UseAfterFree
+from schemathesis.core.failures import AcceptedNegativeData, ServerError
+from schemathesis.openapi.checks import UseAfterFree
 
 from appliance.accounts import sessions, users
 from appliance.accounts.database import changed, path_of
