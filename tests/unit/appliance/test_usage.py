@@ -48,7 +48,7 @@ class Driver:
 def test_without_a_driver_the_card_is_unknown_not_empty() -> None:
     found = UsageReader(lambda: None).read(at_work=True)
     assert found.gpu_memory_bytes is None
-    assert abs(found.rss_bytes - psutil.Process().memory_info().rss) < 64 * MIB
+    assert 0.5 < found.rss_bytes / psutil.Process().memory_info().rss < 2
 
 
 def test_the_stage_counts_with_its_worker_and_nobody_else() -> None:
