@@ -66,6 +66,10 @@ class Admission:
         self._young: dict[str, tuple[float, int]] = {}
         """Jobs just let in: when, and their forecast. Threads read it: it is replaced, never changed."""
 
+    def close(self) -> None:
+        """Let go of the database. Blocking."""
+        self._database.close()
+
     @asynccontextmanager
     async def claimed(self, job: str, source: JobSource, options: JobOptions) -> AsyncIterator[Room]:
         """Inside the block the job is stored, and nobody else is given the same room. Raises as `admit`."""

@@ -50,7 +50,8 @@ def survey(config: Config, now: datetime | None = None) -> Survey:
     at = datetime.now(UTC) if now is None else now
     volume = measure(config.data_dir)
     kept = marks(config.admission, config.retention, volume.total_bytes)
-    ratios, promised = Admission(config).known()
+    with closing(Admission(config)) as admission:
+        ratios, promised = admission.known()
     try:
         with closing(open_reader(config.data_dir / "appliance.db")) as db:
             known = is_prepared(db)

@@ -27,15 +27,16 @@ class KeptReader:
         with self._turn:
             identity = _identity(self._path)
             if self._kept is None or self._kept[0] != identity:
-                self._close()
+                self.close()
                 self._kept = identity, open_reader(self._path, check_same_thread=False)
             try:
                 yield self._kept[1]
             except BaseException:
-                self._close()  # also of what went wrong only once
+                self.close()  # also of what went wrong only once
                 raise
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Nothing is kept any more; it is opened anew when it is asked again."""
         kept, self._kept = self._kept, None
         if kept is not None:
             kept[1].close()

@@ -35,6 +35,7 @@ from appliance.supervisor.programs import (
     worker_program,
 )
 from appliance.supervisor.staffing import Staffing
+from appliance.tasks import in_background
 from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import BusError, Permanent, Retryable, Stale
@@ -80,7 +81,7 @@ class Box:
             logs, logging_ = self._config.logs_dir, self._config.logging
             logs.mkdir(parents=True, exist_ok=True)
             log_files = LogFiles(logs, max_bytes=logging_.max_file_bytes, keep=logging_.keep_files)
-            self._log_files = asyncio.create_task(log_files.serve())
+            self._log_files = in_background(log_files.serve(), "keeping log files to a size")
             await self._start()
         except BaseException:
             await self.stop(grace_s=0.0)
@@ -102,8 +103,8 @@ class Box:
         assert self._bus is not None
         probe = HealthProbe(self._data_dir, self._server.url)
         watch = BusWatch(probe, self._data_dir, self._services["bus"].kill)
-        self._watching = asyncio.create_task(watch.serve())
-        self._reporter = asyncio.create_task(self._report())
+        self._watching = in_background(watch.serve(), "watching the bus")
+        self._reporter = in_background(self._report(), "reporting what happens to processes")
         await self._add(dispatcher_program(self._config))
         bounds = {stage: self._config.workers.bounds(stage) for stage in STAGES}
         self._pools = {stage: self._pool(stage, most) for stage, (_, most) in bounds.items()}
@@ -113,7 +114,7 @@ class Box:
         specs = [spec for spec in others if spec is not None]
         await asyncio.gather(staffing.start(), *(self._add(spec) for spec in specs))
         await self._forget_services(self._bus)
-        self._staffing = asyncio.create_task(staffing.serve())
+        self._staffing = in_background(staffing.serve(), "staffing the stages")
 
     def _pool(self, stage: StageName, most: int) -> Pool:
         return Pool(

@@ -2,7 +2,7 @@
 
 A process writes through a descriptor it was given at its start (its own lines, and whatever a library or a crash
 prints), so its file is not renamed but copied to `<name>.log.1` and cut to nothing. The descriptors append, so the next
-line is the first of the file again.
+line is the first of the file again. What is written in the instant between copy and cut is lost.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, WebSocketRoute, expect
 from bus.events import ClipPlanned, JobAnalyzed, JobCreated, JobDeleted, JobSource
 from bus.ids import new_id
 from tests.browser.box import ADMIN, BrowserBox
-from tests.browser.conftest import Visitor, note
+from tests.browser.conftest import Visit, Visitor, note
 
 pytestmark = pytest.mark.slow
 LIVE = "[data-freshness=live]"
@@ -152,8 +152,8 @@ def test_a_page_that_wakes_up_replaces_its_dead_socket(box: BrowserBox, visit: V
     expect(page.locator("[data-stage=crop]")).not_to_contain_text("Paused")
 
 
-def test_a_page_opened_while_the_box_does_not_answer_comes_by_itself(visit: Visitor, claimed: object) -> None:
-    visitor = visit(state=claimed)
+def refused_twice(visitor: Visit, pattern: str, detail: str) -> list[str]:
+    """The first two requests for these addresses get a 503; returns which they were, as they come."""
     visitor.refusals = ("503",)
     refused: list[str] = []
 
@@ -162,9 +162,16 @@ def test_a_page_opened_while_the_box_does_not_answer_comes_by_itself(visit: Visi
             route.continue_()
             return
         refused.append(route.request.url)
-        route.fulfill(status=503, content_type="application/problem+json", body='{"detail": "the box starts"}')
+        body = json.dumps({"detail": detail})
+        route.fulfill(status=503, content_type="application/problem+json", body=body)
 
-    visitor.context.route("**/api/me", answer)
+    visitor.context.route(pattern, answer)
+    return refused
+
+
+def test_a_page_opened_while_the_box_does_not_answer_comes_by_itself(visit: Visitor, claimed: object) -> None:
+    visitor = visit(state=claimed)
+    refused_twice(visitor, "**/api/me", "the box starts")
     page = visitor.open("/")
     expect(page.get_by_text("the box starts")).to_be_visible()
     expect(page.locator(LIVE)).to_be_visible(timeout=20_000)
@@ -178,17 +185,7 @@ def test_clips_that_could_not_be_read_are_read_again(box: BrowserBox, visit: Vis
     plan = ClipPlanned(job=job, clip=1, start_s=0.0, end_s=20.0, score=0.5, title="The only clip", reasons=[])
     box.tell([JobCreated(job=job, origin=origin, owner=ADMIN), done, plan])
     visitor = visit(state=claimed)
-    visitor.refusals = ("503",)
-    refused: list[str] = []
-
-    def answer(route: Route) -> None:
-        if len(refused) == 2:
-            route.continue_()
-            return
-        refused.append(route.request.url)
-        route.fulfill(status=503, content_type="application/problem+json", body='{"detail": "too much to do"}')
-
-    visitor.context.route(f"**/api/jobs/{job}", answer)
+    refused = refused_twice(visitor, f"**/api/jobs/{job}", "too much to do")
     page = visitor.open("/")
     expect(page.get_by_text("The only clip")).to_be_visible(timeout=20_000)
     assert len(refused) == 2
