@@ -126,6 +126,8 @@ class ClipWriter:
             context.sample_aspect_ratio = Fraction(1, 1)
             context.color_primaries = context.color_trc = context.colorspace = BT709
             context.color_range = LIMITED
+            # PyAV presets threads within a picture: for x264 those are slices, slower than pictures side by side.
+            context.thread_type = "FRAME"
             if settings.threads:
                 context.thread_count = settings.threads
             self._audio = self._container.add_stream("aac", rate=AUDIO_RATE_HZ, layout="stereo")

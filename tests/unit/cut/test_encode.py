@@ -67,12 +67,19 @@ def test_every_option_is_one_the_encoder_has(name: str) -> None:
         assert not choices or value in choices or value.lstrip("-").isdigit()
 
 
-def write(path: Path, count: int = 20, sound_s: float | None = None, rate: Fraction = Fraction(25)) -> None:
-    writer = ClipWriter(path, rate, SIZE, choose_encoder("cpu"), SETTINGS, 96)
+def write(
+    path: Path,
+    count: int = 20,
+    sound_s: float | None = None,
+    rate: Fraction = Fraction(25),
+    settings: VideoSettings = SETTINGS,
+    size: tuple[int, int] = SIZE,
+) -> None:
+    writer = ClipWriter(path, rate, size, choose_encoder("cpu"), settings, 96)
     samples = round((count / rate if sound_s is None else sound_s) * 48_000)
     writer.sound(encode_aac(np.zeros((samples, 2), np.float32), 96))
     for k in range(count):
-        picture = VideoFrame(*SIZE, "yuv420p")
+        picture = VideoFrame(*size, "yuv420p")
         for plane in planes_of(picture):
             plane[:] = 100 + k
         writer.write(picture)
@@ -85,6 +92,24 @@ def test_a_written_clip_passes_its_check(tmp_path: Path) -> None:
     write(clip)
     assert index_in_front(clip)
     verify_clip(clip, 20, Fraction(25), SIZE)
+
+
+def slices(packet: bytes) -> int:
+    """Coded slices in a picture as MP4 holds it: each unit after its length (ISO/IEC 14496-15), types 1 and 5."""
+    found, at = 0, 0
+    while at < len(packet):
+        length = int.from_bytes(packet[at : at + 4], "big")
+        found += packet[at + 4] & 0x1F in (1, 5)
+        at += 4 + length
+    return found
+
+
+def test_threads_share_pictures_out_and_do_not_slice_them(tmp_path: Path) -> None:
+    """What slicing costs: wall time 1.16 instead of 0.98 of the ffmpeg command's, and bytes."""
+    clip = tmp_path / "a.mp4"
+    write(clip, settings=VideoSettings("fast", 24, 8000, 4), size=(128, 768))
+    with av.open(str(clip)) as container:
+        assert [slices(bytes(packet)) for packet in container.demux(video=0) if packet.size] == [1] * 20
 
 
 @pytest.mark.parametrize(
