@@ -13,6 +13,7 @@ item's last fact. A zombie, a duplicate delivery, a replay and a cancelled job's
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -43,6 +44,7 @@ from bus.events import (
     StageName,
     StageStarted,
 )
+from bus.ids import id_of
 from stages.base import MomentsResult, StageResult
 from stages.errors import DISK_FULL
 
@@ -188,6 +190,12 @@ def on_failed(attempt: Attempt, failure: Failure, rule: Retry) -> list[Event | C
             code=failure.code,
         )
     ]
+
+
+def first_command(created: JobCreated) -> Command:
+    """The command that a new job begins with; always with the same id, so that the bus keeps one of them."""
+    digest = hashlib.sha256(f"{created.id} first".encode()).digest()
+    return Command(id=id_of(digest), stage="download", job=created.job or "")
 
 
 def pending_command(job: str, clip: int | None, item_last: AnyEvent) -> Command | None:

@@ -35,6 +35,10 @@ class Expect(Struct, frozen=True):
     filter: str
     last_seq: int
 
+    def headers(self) -> dict[str, str]:
+        """What asks the server for it, on the first message of a commit."""
+        return {_EXPECT_SEQ: str(self.last_seq), _EXPECT_FILTER: self.filter}
+
 
 class Committed(Struct, frozen=True):
     """Sequences of the first and last message of a commit; a batch is contiguous."""
@@ -105,8 +109,7 @@ async def send(wire: Wire, messages: Sequence[Outgoing], expect: Expect | None, 
     for number, message in enumerate(messages, 1):
         headers = dict(message.headers)
         if number == 1 and expect is not None:
-            headers[_EXPECT_SEQ] = str(expect.last_seq)
-            headers[_EXPECT_FILTER] = expect.filter
+            headers |= expect.headers()
         if len(messages) > 1:
             headers[Header.BATCH_ID.value] = batch_id
             headers[Header.BATCH_SEQUENCE.value] = str(number)

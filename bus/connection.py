@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from bus.commit import Committed, Expect, Outgoing, check, commit_once, outgoing, prepare
 from bus.consumer import Work
-from bus.errors import BusUnavailable
+from bus.errors import BusUnavailable, Stale
 from bus.events import STAGES, Command, Event, StageName
 from bus.feed import Feed, Listener, LiveEvent, TelemetrySample, live_event, telemetry_sample
 from bus.link import BusSettings, Link
@@ -150,6 +150,18 @@ class Bus(Link):
             prepared[0].subject,
             lambda timeout_s: commit_once(self.wire, prepared, expect, self._first_after, timeout_s),
         )
+
+    async def queue(self, command: Command, after: Expect) -> bool:
+        """Stores one command while `after` holds, which may speak of facts; False when it holds no longer.
+
+        Within the duplicate window a command's id is stored once, whoever stores it. Raises as `publish`.
+        """
+        message = outgoing(command)
+        try:
+            await self.store(message.subject, message.data, message.headers | after.headers())
+        except Stale:
+            return False
+        return True
 
     async def store_again(self, messages: Sequence[Outgoing]) -> Committed:
         """Stores what was stored before, byte for byte, all of it (1 to 1000 messages) or none, in order.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from appliance.dispatcher.said import SOURCE
 from appliance.dispatcher.table import Action
-from appliance.lifecycle import NO_CLIPS, Failure
+from appliance.lifecycle import NO_CLIPS, Failure, first_command
 from appliance.storage.removal import Remover, remove_tree
 from appliance.store import failures
 from appliance.store.writer import Writer
@@ -21,7 +21,7 @@ from bus.commit import Expect
 from bus.connection import Bus
 from bus.deadletters import DeadLetter, publish_dead_letter
 from bus.errors import Stale
-from bus.events import AnyEvent, ClipFailed, Event, JobCompleted, JobFailed, UserAction
+from bus.events import AnyEvent, ClipFailed, Event, JobCompleted, JobCreated, JobFailed, UserAction
 from bus.subjects import item_filter
 from stages.folder import JobFolder
 
@@ -45,6 +45,7 @@ class Actions:
     @property
     def handlers(self) -> Mapping[Action, Handler]:
         return {
+            "queue_first": self.queue_first,
             "complete_job": self.complete_job,
             "dead_letter": self.dead_letter,
             "sweep_parts": self.sweep_parts,
@@ -54,6 +55,17 @@ class Actions:
             "measure_job": self._remover.measure_job,
             "replay_failed": self.replay_failed,
         }
+
+    async def queue_first(self, event: AnyEvent) -> None:
+        """Queue the job's first command unless it is in the stream, or the job has moved on without it."""
+        if not isinstance(event, JobCreated) or event.job is None:
+            return
+        created = await self._bus.last_fact(event.job)
+        if created is None or created.message_id != event.id:
+            return
+        command = first_command(event)
+        if not await self._bus.read(created.seq, f"cmd.{command.stage}.{event.job}", 1):
+            await self._bus.queue(command, Expect(item_filter(event.job), created.seq))
 
     async def complete_job(self, event: Event) -> None:
         """End the job when every planned clip is ready or failed."""

@@ -35,6 +35,7 @@ Section = Literal[
     "events",
 ]
 Action = Literal[
+    "queue_first",  # queue the job's first command, should whoever made the job have been killed before it could
     "complete_job",  # end the job when each of its clips is ready or failed
     "dead_letter",  # keep what was given up, with its reason, in the dead letter queue
     "sweep_parts",  # remove the part files of processes that are no more
@@ -86,7 +87,7 @@ TABLE: dict[str, Row] = {
     "file:deleted":     _row(OPS,          "dashboard jobs clips hardware",        "",                         "remove_file"),
     "file:pinned":      _row("admin jobs", "jobs clips"),
     "file:unpinned":    _row("admin jobs", "jobs clips"),
-    "job:created":      _row(JOB,          "dashboard jobs queue analytics",       "dashboard jobs queue"),
+    "job:created":      _row(JOB,          "dashboard jobs queue analytics",       "dashboard jobs queue",     "queue_first"),
     "job:downloading":  _row(JOB,          "dashboard jobs queue agents_workers"),
     "job:transcribing": _row(JOB,          "dashboard jobs queue agents_workers"),
     "job:analyzing":    _row(JOB,          "dashboard jobs queue agents_workers"),

@@ -63,6 +63,12 @@ class ModelStream:
     def facts(self, after: int = 0) -> list[Stored]:
         return [m for seq, m in self.messages.items() if seq > after and m.subject.startswith("evt.")]
 
+    def after(self, seq: int, subject_filter: str) -> list[Stored]:
+        """What is stored behind `seq`: all facts, or what is on one subject."""
+        if subject_filter == "evt.>":
+            return self.facts(seq)
+        return [m for m in self.messages.values() if m.seq > seq and m.subject == subject_filter]
+
     def commit(self, messages: Sequence[Outgoing], expect: Expect | None) -> Committed:
         known = [self._ids.get(message.headers["Nats-Msg-Id"]) for message in messages]
         if known[0] is not None:  # a repetition of what is stored
@@ -126,6 +132,13 @@ class ModelBus:
         prepared = prepare(messages, expect)
         return await self._call(lambda: self.stream.commit(prepared, expect))
 
+    async def queue(self, command: Command, after: Expect) -> bool:
+        try:
+            await self._call(lambda: self.stream.commit([outgoing(command)], after))
+        except Stale:
+            return False
+        return True
+
     async def store_again(self, messages: Sequence[Outgoing]) -> Committed:
         return await self._call(lambda: self.stream.commit(messages, None))
 
@@ -146,8 +159,7 @@ class ModelBus:
     async def read(
         self, after_seq: int, subject_filter: str = "evt.>", max_messages: int = 256, stream: str = "EVENTS"
     ) -> list[Stored]:
-        assert subject_filter == "evt.>"
-        return await self._call(lambda: self.stream.facts(after_seq)[:max_messages])
+        return await self._call(lambda: self.stream.after(after_seq, subject_filter)[:max_messages])
 
     async def stream_state(self, stream: str = "EVENTS") -> StreamState:
         model = self.stream

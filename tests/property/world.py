@@ -63,7 +63,7 @@ class InlineWriter(Writer):
         return query(self._projection.connection)
 
 
-PLAYED: set[Action] = {"complete_job", "forget_commands"}
+PLAYED: set[Action] = {"queue_first", "complete_job", "forget_commands"}
 """The actions that change what the log or the queue says."""
 
 

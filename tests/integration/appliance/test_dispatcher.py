@@ -13,7 +13,7 @@ import pytest
 from appliance.dispatcher.service import Dispatcher
 from appliance.dispatcher.settings import Dispatcher as Settings
 from appliance.intake import cancel_job, create_job, delete_job, retry_job
-from appliance.lifecycle import decide
+from appliance.lifecycle import decide, first_command
 from appliance.sqlite import sqlite3
 from appliance.store.queries import Store, dump
 from appliance.store.schema import PROJECTED
@@ -22,7 +22,7 @@ from bus.commit import Expect
 from bus.connection import Bus
 from bus.deadletters import list_dead_letters
 from bus.errors import Stale
-from bus.events import AnyEvent, JobCompleted, JobFailed, JobOptions, JobSource
+from bus.events import AnyEvent, JobCompleted, JobCreated, JobFailed, JobOptions, JobSource
 from bus.provision import provision
 from bus.subjects import item_filter
 from tests.integration.conftest import NatsBox
@@ -118,6 +118,37 @@ async def test_actions_missed_by_a_dead_dispatcher_are_made_up(nats: NatsBox) ->
     await store_all(bus, [facts.done(job, "moments"), facts.planned(job, 1), facts.done(job, "cut", 1)])
     async with dispatcher(nats):
         assert isinstance(await eventually(bus, job, JobCompleted), JobCompleted)
+
+
+async def test_a_job_whose_maker_was_killed_before_its_command_is_queued_once(nats: NatsBox) -> None:
+    person = await nats.bus("cli")
+    made = facts.created("a" * 26)
+    assert isinstance(made, JobCreated)
+
+    async def queued(job: str) -> list[str]:
+        return [stored.subject for stored in await person.read(0, f"cmd.*.{job}")]
+
+    async with dispatcher(nats) as running, asyncio.timeout(20):
+        stored = await person.commit([made], Expect(item_filter("a" * 26), 0))
+        while not (found := await queued("a" * 26)):
+            await asyncio.sleep(0.02)
+        assert found == [f"cmd.download.{'a' * 26}"]
+        await running.handlers()["queue_first"](made)  # once more, late
+        # And the maker was only slow: it comes with its command after all.
+        assert await person.queue(first_command(made), Expect(item_filter("a" * 26), stored.last))
+        assert len(await queued("a" * 26)) == 1
+
+
+async def test_a_job_that_has_moved_on_is_not_queued_any_more(nats: NatsBox) -> None:
+    person = await nats.bus("cli")
+    made = facts.created("b" * 26)
+    assert isinstance(made, JobCreated)
+    stored = await person.commit([made], Expect(item_filter("b" * 26), 0))
+    assert await cancel_job(person, "b" * 26, by="anna")
+    async with dispatcher(nats) as running:
+        await running.handlers()["queue_first"](made)
+        assert not await person.queue(first_command(made), Expect(item_filter("b" * 26), stored.last))
+    assert not await person.read(0, f"cmd.*.{'b' * 26}")
 
 
 async def test_what_is_queued_for_a_cancelled_job_goes_and_what_a_retry_queues_stays(nats: NatsBox) -> None:
