@@ -48,8 +48,8 @@ class Authentication(AbstractAuthenticationMiddleware):
         return AuthenticationResult(user=principal, auth=secret if principal is not None else None)
 
 
-def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Raises `Problem` 401 or 403."""
+async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Raises `Problem` 401 or 403. A coroutine, since Litestar hands a plain function to a thread for each request."""
     need = handler.opt.get("role", "admin")
     socket = connection.scope["type"] == ScopeType.WEBSOCKET
     changes = not socket and connection.scope.get("method") not in SAFE_METHODS
