@@ -53,6 +53,8 @@ class Promised(Struct, frozen=True):
 
 YOUNG_S = 60.0
 """Longest time in which a job that was let in may not be in the database yet (usual are milliseconds)."""
+RATIOS_S = 30.0
+"""How long what was learned from completed jobs is used: after years of history learning takes milliseconds."""
 
 
 class Admission:
@@ -65,6 +67,9 @@ class Admission:
         self._turn = asyncio.Lock()
         self._young: dict[str, tuple[float, int]] = {}
         """Jobs just let in: when, and their forecast. Threads read it: it is replaced, never changed."""
+        self._arrived: set[str] = set()
+        """Those of them that the database knew when it was last asked."""
+        self._learned: tuple[float, Ratios] | None = None
 
     def close(self) -> None:
         """Let go of the database. Blocking."""
@@ -77,7 +82,11 @@ class Admission:
             room = await self.admit(source, options)
             yield room
             now = time.monotonic()
-            young = {one: let_in for one, let_in in self._young.items() if now - let_in[0] < YOUNG_S}
+            young = {
+                one: let_in
+                for one, let_in in self._young.items()
+                if now - let_in[0] < YOUNG_S and one not in self._arrived
+            }
             young[job] = (now, room.forecast.total_bytes)
             self._young = young
 
@@ -121,6 +130,7 @@ class Admission:
         young = {job: size for job, (since, size) in self._young.items() if now - since < YOUNG_S}
         ratios, rows, arrived = self._read(list(young))
         late = [size for job, size in young.items() if job not in arrived]
+        self._arrived = arrived
         needed = sum(self._still_needed(row, ratios) for row in rows) + sum(late)
         return ratios, Promised(len(rows) + len(late), needed)
 
@@ -129,14 +139,23 @@ class Admission:
         places = ", ".join("?" * len(young))
         try:
             with self._database.opened() as db:
-                if not is_prepared(db):
+                if (ratios := self._ratios(db)) is None:
                     return Ratios(jobs=0), [], set()
                 arrived = db.execute(f"SELECT job FROM jobs WHERE job IN ({places})", young)  # noqa: S608
-                return learn(db), db.execute(OPEN).fetchall(), {row[0] for row in arrived}
+                return ratios, db.execute(OPEN).fetchall(), {row[0] for row in arrived}
         except StoreDamaged:
             return Ratios(jobs=0), [], set()
         except sqlite3.Error as error:
             raise no_answer("what open jobs need", error) from error
+
+    def _ratios(self, db: sqlite3.Connection) -> Ratios | None:
+        """None of a database that the box has not written yet."""
+        now = time.monotonic()
+        if self._learned is None or now - self._learned[0] > RATIOS_S:
+            if not is_prepared(db):
+                return None
+            self._learned = now, learn(db)
+        return self._learned[1]
 
     def _still_needed(self, row: sqlite3.Row, ratios: Ratios) -> int:
         stored = row["kind"] == "upload"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from appliance.config import Config
 from appliance.errors import IntakeRefused, NoRoom
-from appliance.storage.admission import Admission, size_of
+from appliance.storage.admission import RATIOS_S, Admission, size_of
 from appliance.storage.forecast import URL_BYTES
 from appliance.storage.settings import Admission as Settings
 from appliance.storage.volume import measure
@@ -143,3 +144,31 @@ async def test_what_was_just_let_in_counts_before_the_database_knows_it(tmp_path
     assert (await asyncio.to_thread(admission.known))[1] == during, "what was not stored needs nothing"
     await asyncio.to_thread(stored, tmp_path, msgspec.structs.replace(facts.created(job), origin=source))
     assert (await asyncio.to_thread(admission.known))[1].jobs == during.jobs, "it is counted once"
+
+
+async def test_who_has_arrived_is_not_asked_for_again(tmp_path: Path) -> None:
+    source = hole(tmp_path / "talk.mp4", 1000)
+    first, second = new_id(), new_id()
+    await asyncio.to_thread(stored, tmp_path, facts.created(new_id()))
+    admission = Admission(config(tmp_path))
+    async with admission.claimed(first, source, JobOptions()):
+        pass
+    await asyncio.to_thread(stored, tmp_path, msgspec.structs.replace(facts.created(first), origin=source))
+    async with admission.claimed(second, source, JobOptions()):
+        pass
+    assert admission._young.keys() == {second}
+    assert (await asyncio.to_thread(admission.known))[1].jobs == 3
+
+
+def test_what_completed_jobs_teach_is_read_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    job = new_id()
+    stored(tmp_path, facts.created_from_url(job), facts.started(job, "download"))
+    admission = Admission(config(tmp_path))
+    assert admission.known()[0].url_bytes == URL_BYTES
+    stored(tmp_path, facts.resized(facts.done(job, "download"), 77))
+    clock[0] += RATIOS_S
+    assert admission.known()[0].url_bytes == URL_BYTES
+    clock[0] += 1
+    assert admission.known()[0].url_bytes == 77
