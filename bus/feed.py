@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 import nats.errors
 from msgspec import Struct
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from bus.client import Taker
 from bus.errors import BusUnavailable, UndecodableEvent
-from bus.stored import Stored, from_reply
-from bus.wire import Reply, as_reply
+from bus.headers import parsed
+from bus.stored import Stored, from_headers
 
 LiveEvent = Stored
 """A fact as the server repeats it after storing it: `.seq`, `.subject`, `.data`, `.event`."""
@@ -36,17 +36,17 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class _Convert(Protocol[T_co]):
-    def __call__(self, reply: Reply, /) -> T_co: ...
+    def __call__(self, subject: str, headers: bytes, data: bytes, /) -> T_co: ...
 
 
-def telemetry_sample(reply: Reply) -> TelemetrySample:
+def telemetry_sample(subject: str, headers: bytes, data: bytes) -> TelemetrySample:
     """A telemetry message as it came."""
-    return TelemetrySample(reply.subject, reply.data)
+    return TelemetrySample(subject, data)
 
 
-def live_event(reply: Reply) -> LiveEvent:
+def live_event(subject: str, headers: bytes, data: bytes) -> LiveEvent:
     """A repeated fact as it came. Raises UndecodableEvent when it carries no stream position."""
-    return from_reply(reply)
+    return from_headers(subject, parsed(headers), data)
 
 
 class Listener(Generic[T]):
@@ -75,16 +75,16 @@ class Listener(Generic[T]):
         subscription, self._subscription = self._subscription, None
         await _unsubscribe(self._link, subscription)
 
-    def _on_message(self, message: Msg) -> None:
+    def _on_message(self, subject: str, _reply: str, headers: bytes, data: bytes) -> None:
         try:
-            item = self._convert(as_reply(message))
+            item = self._convert(subject, headers, data)
         except UndecodableEvent:
             self.unreadable += 1
             return
         self._deliver(item)
 
 
-async def _subscribe(link: Link, subject: str, on_message: Callable[[Msg], None]) -> Subscription:
+async def _subscribe(link: Link, subject: str, on_message: Taker) -> Subscription:
     """A subscription that the server knows of. Raises Denied, BusUnavailable."""
     subscription = await link.client.hand_over(subject, on_message)
 
@@ -154,9 +154,9 @@ class Feed(Generic[T]):
             self.dropped += 1
         self._items.put_nowait(item)
 
-    def _on_message(self, message: Msg) -> None:
+    def _on_message(self, subject: str, _reply: str, headers: bytes, data: bytes) -> None:
         try:
-            self._put(self._convert(as_reply(message)))
+            self._put(self._convert(subject, headers, data))
         except UndecodableEvent:
             self.unreadable += 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import msgspec
@@ -42,16 +43,20 @@ class Stored(Struct, frozen=True):
 
 
 def from_reply(reply: Reply) -> Stored:
-    """A message answered by a direct get or repeated by the server. Raises UndecodableEvent without the headers."""
-    headers = reply.headers
+    """A message answered by a direct get. Raises UndecodableEvent without the headers."""
+    return from_headers(reply.subject, reply.headers, reply.data)
+
+
+def from_headers(subject: str, headers: Mapping[str, str], data: bytes) -> Stored:
+    """A message that came on `subject` with the server's headers. Raises UndecodableEvent without them."""
     try:
         return Stored(
             seq=int(headers["Nats-Sequence"]),
             subject=headers["Nats-Subject"],
-            data=reply.data,
+            data=data,
             time=headers["Nats-Time-Stamp"],
             message_id=headers.get(Header.MSG_ID.value),
             pending=int(headers.get("Nats-Num-Pending", 0)),
         )
     except (KeyError, ValueError) as error:
-        raise UndecodableEvent(f"{reply.subject} carries no stream position: {error}") from error
+        raise UndecodableEvent(f"{subject} carries no stream position: {error}") from error

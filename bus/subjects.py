@@ -12,6 +12,7 @@ Tokens are made of `a-z 0-9 _ -` only. File names and URLs are payload, never su
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from bus.events import (
     AlertCleared,
@@ -54,6 +55,7 @@ def pattern(text: str) -> str:
     return text
 
 
+@lru_cache(256)
 def type_prefix(type_name: str) -> str:
     """`job:created` gives `evt.job.created`. Raises ValueError for anything that is not `noun:verb`."""
     noun, colon, verb = type_name.partition(":")
@@ -80,26 +82,35 @@ def _tag(event: Event) -> str:
     return str(event.__struct_config__.tag)
 
 
+_OWN_ID: dict[type[Event], tuple[str, str]] = {
+    FileUploaded: ("file", "file id"),
+    FileRefused: ("file", "file id"),
+    WorkerOnline: ("worker", "worker id"),
+    WorkerOffline: ("worker", "worker id"),
+    WorkerScaled: ("stage", "stage"),
+    QueueThreshold: ("stage", "stage"),
+    AlertRaised: ("alert", "alert id"),
+    AlertCleared: ("alert", "alert id"),
+    ServiceDown: ("service", "service"),
+    ServiceUp: ("service", "service"),
+    # Not the job's: a job's own facts are its history, in which these are not.
+    UserAction: ("id", "event id"),
+    FileDeleted: ("id", "event id"),
+    FilesPinned: ("id", "event id"),
+    FilesUnpinned: ("id", "event id"),
+}
+"""Types that are not of a job: the field that tells one from another, and what people call it."""
+
+
 def _subject_id(event: Event) -> str:
+    if (own := _OWN_ID.get(type(event))) is not None:
+        field, what = own
+        return token(getattr(event, field), what)
     match event:
-        case FileUploaded() | FileRefused():
-            return token(event.file, "file id")
-        case WorkerOnline() | WorkerOffline():
-            return token(event.worker, "worker id")
-        case WorkerScaled() | QueueThreshold():
-            return token(event.stage, "stage")
-        case AlertRaised() | AlertCleared():
-            return token(event.alert, "alert id")
-        case ServiceDown() | ServiceUp():
-            return token(event.service, "service")
         case CacheDegraded() | CacheRestored():
             return "cache"
         case ControlChanged():
             return f"{token(event.target, 'target')}.{token(event.holder, 'holder')}"
-        case UserAction() | FileDeleted() | FilesPinned() | FilesUnpinned():
-            return token(
-                event.id, "event id"
-            )  # not the job's: a job's own facts are its history, in which these are not
         case _:
             return _job_item(event)
 

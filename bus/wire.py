@@ -20,6 +20,7 @@ from nats.js.api import Header
 
 from bus.client import Client
 from bus.errors import BusError, BusUnavailable, Denied, Permanent, Retryable, Stale, StorageRefused
+from bus.headers import parsed
 
 ERR_STREAM_NOT_FOUND = 10059
 ERR_CONSUMER_NOT_FOUND = 10014
@@ -138,6 +139,10 @@ class _Waiter:
         self.replies: list[Reply] = []
         self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
 
+    def expire(self, after_s: float) -> None:
+        if not self.future.done():
+            self.future.set_exception(BusUnavailable(f"no answer on {self.subject} within {after_s:g} s"))
+
 
 class Wire:
     """Requests over `client`, with replies on `<inbox>.<n>`."""
@@ -153,11 +158,11 @@ class Wire:
         """Subscribes the inbox. The client subscribes it again after each reconnect."""
         await self._client.hand_over(f"{self._inbox}.*", self._on_reply)
 
-    def _on_reply(self, message: Msg) -> None:
-        waiter = self._waiting.get(message.subject)
+    def _on_reply(self, subject: str, ack_subject: str, headers: bytes, data: bytes) -> None:
+        waiter = self._waiting.get(subject)
         if waiter is None or waiter.future.done():
             return
-        reply = as_reply(message)
+        reply = Reply(subject, parsed(headers) if headers else {}, data, ack_subject)
         if waiter.many and reply.status is None:
             waiter.replies.append(reply)
         else:
@@ -227,16 +232,15 @@ class Wire:
     async def _roundtrip(self, waiter: _Waiter, data: bytes, headers: dict[str, str] | None, timeout_s: float) -> Reply:
         inbox = f"{self._inbox}.{next(self._numbers)}"
         self._waiting[inbox] = waiter
+        alarm = asyncio.get_running_loop().call_later(timeout_s, waiter.expire, timeout_s)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self.publish(waiter.subject, data, headers=headers, reply=inbox)
-                reply = await waiter.future
-        except TimeoutError as error:
-            raise BusUnavailable(f"no answer on {waiter.subject} within {timeout_s:g} s") from error
+            await self.publish(waiter.subject, data, headers=headers, reply=inbox)
+            reply = await waiter.future
         finally:
+            alarm.cancel()
             del self._waiting[inbox]
             if waiter.future.done() and not waiter.future.cancelled():
-                waiter.future.exception()  # a failure that raced with the time-out must not be logged as lost
+                waiter.future.exception()  # a failure that nobody waited for must not be logged as lost
         if reply.status == "503":
             raise BusUnavailable(f"nobody serves {waiter.subject} (yet)")
         return reply

@@ -21,6 +21,7 @@ read."""
 _TEXT = 0x81
 """FIN and the opcode of text, RFC 6455 section 5.2."""
 _encoder = msgspec.json.Encoder()
+_any = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag_field="kind", tag="heartbeat"):
@@ -89,7 +90,7 @@ def sample(kind: Literal["progress", "host"], payload: bytes) -> bytes | None:
 def _json(payload: bytes) -> bytes:
     """`payload`, or its text as a JSON string when it is not JSON: whoever may publish must not break the readers."""
     try:
-        msgspec.json.decode(payload, type=msgspec.Raw)
+        _any.decode(payload)
         if not payload.isascii():
             payload.decode()
     except (msgspec.DecodeError, UnicodeDecodeError):

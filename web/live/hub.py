@@ -77,8 +77,8 @@ class Hub:
         rooms = rooms_of(stored.subject)
         numbers = self._rooms.number(rooms)
         frame = frames.event(stored.seq, numbers, stored.data)
-        self._ring.add(Kept(stored.seq, numbers, frame))
         self._broadcast(frame, rooms)
+        self._ring.add(Kept(stored.seq, numbers, frame))
         self.tally.events += 1
         if live:
             self.tally.took(max(0.0, self._wall() - stored.stored_at.timestamp()))

@@ -24,6 +24,11 @@ RANK: dict[str, int] = {"viewer": 0, "operator": 1, "admin": 2}
 FIXED: dict[str, Role] = {"admin": "admin", "monitoring": "operator", "jobs": "viewer"}
 """The rooms that always exist, with the least role that may enter."""
 JOB_ROLE: Role = "viewer"
+_SHOWN = {
+    tuple(kind.split(":")): (tuple(room for room in row.rooms if room != "job"), "job" in row.rooms)
+    for kind, row in TABLE.items()
+}
+"""By noun and verb: the fixed rooms, and whether the job's own is one more."""
 _JOB_ROOM = re.compile(r"job\.[a-z0-9_-]{1,64}\Z")
 
 
@@ -44,10 +49,11 @@ def rooms_of(subject: str) -> tuple[str, ...]:
     A type that this version's table does not know is shown to administrators only.
     """
     parts = subject.split(".", 4)
-    row = TABLE.get(f"{parts[1]}:{parts[2]}") if len(parts) > 3 else None
-    if row is None:
+    shown = _SHOWN.get((parts[1], parts[2])) if len(parts) > 3 else None
+    if shown is None:
         return ("admin",)
-    return tuple(f"job.{parts[3]}" if room == "job" else room for room in row.rooms)
+    fixed, in_job = shown
+    return (*fixed, f"job.{parts[3]}") if in_job else fixed
 
 
 class Rooms:

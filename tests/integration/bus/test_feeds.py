@@ -12,6 +12,7 @@ from bus.commit import Expect
 from bus.connection import Bus
 from bus.errors import Stale
 from bus.events import UserAction
+from bus.feed import TelemetrySample
 from bus.ids import new_id
 from bus.stored import Stored
 from bus.subjects import item_filter
@@ -199,3 +200,39 @@ async def test_lines_for_people_and_programs(nats: NatsBox) -> None:
     assert "score=0.5" in text
     decoded = msgspec.json.decode(json_line(stored))
     assert (decoded["seq"], decoded["subject"], decoded["event"]["type"]) == (1, stored.subject, "clip:planned")
+
+
+async def test_messages_keep_their_order_whichever_way_they_go(nats: NatsBox) -> None:
+    """At once when nothing waits; through the library's buffer behind a subscription, a flush or a full socket."""
+    bus, reader = await nats.bus("supervisor"), await nats.bus("supervisor")
+    assert bus.client._tcp is not None
+    write, ways = bus.client._tcp.write_at_once, {"at once": 0, "busy": 0}
+
+    def counted(data: bytes) -> bool:
+        done = write(data)
+        ways["at once" if done else "busy"] += 1
+        return done
+
+    bus.client._tcp.write_at_once = counted  # type: ignore[method-assign]
+    seen: list[int] = []
+    everything = asyncio.Event()
+
+    def take(sample: TelemetrySample) -> None:
+        seen.append(int(sample.data.split(b" ")[0]))
+        if len(seen) == count:
+            everything.set()
+
+    count, flushes = 600, []
+    async with reader.listen_telemetry("tel.order.>", take):
+        for number in range(count):
+            await bus.wire.publish("tel.order.a", b"%d %s" % (number, b"x" * (number % 7 * 30_000)))
+            if number % 50 == 20:
+                await bus.client.subscribe(f"tel.other.{number}")
+            if number % 90 == 30:
+                flushes.append(asyncio.create_task(bus.client.flush(60)))
+            if number % 120 == 40:
+                await asyncio.sleep(0)
+        await asyncio.gather(*flushes)
+        await everything.wait()
+    assert seen == list(range(count))
+    assert min(ways.values()) > 0, ways

@@ -7,6 +7,7 @@ import gc
 import os
 import shutil
 import signal
+import socket
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,8 @@ from bus.ids import new_id
 from bus.projection import FactReader
 from bus.provision import provision
 from bus.server import wait_ready
+from bus.transport import Transport
+from bus.wire import Reply
 from tests.integration.bus.samples import created, download
 from tests.integration.conftest import NatsBox, nats_box
 
@@ -266,3 +269,41 @@ async def test_a_cancelled_flush_is_cancelled_even_when_its_answer_is_there(nats
     flushing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await flushing
+
+
+async def test_a_connection_that_breaks_under_a_message_fails_what_waits_and_is_mended(nats: NatsBox) -> None:
+    """A message goes to the socket at once, and nobody waits there to see that it broke."""
+    bus = await nats.bus("web")
+    transport = bus.client._transport
+    assert isinstance(transport, Transport)
+    assert transport._io_writer is not None
+    with socket.socket(fileno=os.dup(transport._io_writer.get_extra_info("socket").fileno())) as same:
+        same.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(BusUnavailable, match="lost before the answer"):
+        await bus.wire.request("evt.user.action.a", b"{}", timeout_s=60)
+    await bus.publish(action())
+    assert bus.reconnects == 1
+    assert (await bus.stream_state()).messages == 1
+
+
+async def test_a_cancelled_request_is_cancelled_even_when_its_answer_is_there(nats: NatsBox) -> None:
+    bus = await nats.bus("web")
+    asking = asyncio.create_task(bus.wire.request("$JS.box.API.STREAM.INFO.EVENTS", timeout_s=60))
+    while not bus.wire._waiting:
+        await asyncio.sleep(0)
+    (waiter,) = bus.wire._waiting.values()
+    waiter.future.set_result(Reply(waiter.subject, {}, b"{}"))  # the answer, in the same turn of the loop as
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not bus.wire._waiting
+
+
+async def test_a_request_without_an_answer_ends_in_time(nats: NatsBox) -> None:
+    bus = await nats.bus("supervisor")
+    silent = await bus.client.hand_over("_INBOX_supervisor.silent", lambda *_: None)
+    await bus.settle(5)
+    with pytest.raises(BusUnavailable, match=r"no answer on _INBOX_supervisor.silent within 0.05 s"):
+        await bus.wire.request("_INBOX_supervisor.silent", b"{}", timeout_s=0.05)
+    await silent.unsubscribe()
+    assert not bus.wire._waiting
