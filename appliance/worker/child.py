@@ -24,11 +24,14 @@ from stages.base import StageResult
 from stages.errors import DISK_FULL, Misconfigured, Rejected, StageError, Transient
 from stages.folder import JobFolder
 
+NICE = 5
+"""Pages, bus and dispatcher go first; beside what asks for a whole core, a stage still gets a quarter of it."""
 _PROGRESS_EVERY_S = 0.1
 
 
 def main() -> None:
     die_with_parent()
+    os.nice(NICE)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # a library that prints must not break the protocol
