@@ -19,6 +19,7 @@ import time
 
 _EVENT = re.compile(rb'"type":\s*"([a-z]+:[a-z]+)".*?"job":\s*"([0-9a-z]{26})"')
 _READ_BYTES = 65536
+_PING, _PONG = 0x9, 0xA
 
 
 class Reader:
@@ -73,6 +74,9 @@ class Reader:
             if len(buffer) < start + size:
                 break
             self.greeted = True
+            if buffer[at] & 0x0F == _PING:
+                # Masked with zeros. A server closes a connection that does not answer.
+                self.socket.sendall(bytes((0x80 | _PONG, 0x80 | size, 0, 0, 0, 0)) + buffer[start : start + size])
             if (event := _EVENT.search(buffer, start, start + size)) is not None:
                 found.append(f"{event[1].decode()} {event[2].decode()}")
             at = start + size
