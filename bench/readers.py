@@ -4,7 +4,8 @@
 
 Writes `ready` when every socket has had its first frame. Then, for each line on standard input, one line of JSON: what
 arrived since the line before, `{"<type> <job>": [monotonic nanoseconds of each socket], …}`, and `"lost"`, how many
-sockets were closed. Ends with its standard input. `CLOCK_MONOTONIC` is the same in all processes of a machine.
+sockets were closed. Ends with its standard input. `CLOCK_MONOTONIC` is the same in all processes of a machine. What has
+come is looked into when nothing more comes: the clock of one socket does not wait for another's frame to be understood.
 """
 
 from __future__ import annotations
@@ -94,27 +95,35 @@ def main() -> int:
         selector.register(reader.socket, selectors.EVENT_READ, reader)
     selector.register(sys.stdin, selectors.EVENT_READ, None)
     arrived: dict[str, list[int]] = {}
+    come: list[tuple[Reader, bytes, int]] = []
     lost, ready = 0, False
     while True:
         if not ready and all(reader.greeted for reader in readers):
             ready = True
             print("ready", flush=True)
-        for key, _ in selector.select():
-            reader = key.data
+        found = [key.data for key, _ in selector.select(0 if come else None)]
+        asked = None in found
+        for reader in found:
             if reader is None:
-                if not sys.stdin.readline():
-                    return 0
-                print(json.dumps({**arrived, "lost": lost}), flush=True)
-                arrived = {}
                 continue
             data = reader.read()
             now = time.monotonic_ns()
             if data is None:
                 selector.unregister(reader.socket)
                 lost += 1
-                continue
+            else:
+                come.append((reader, data, now))
+        if any(found):
+            continue
+        for reader, data, now in come:
             for event in reader.take(data):
                 arrived.setdefault(event, []).append(now)
+        come.clear()
+        if asked:
+            if not sys.stdin.readline():
+                return 0
+            print(json.dumps({**arrived, "lost": lost}), flush=True)
+            arrived = {}
 
 
 if __name__ == "__main__":
