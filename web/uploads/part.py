@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.folder import fsync
+from web.uploads.write_out import WriteOut
 
 _READ_BYTES = 4 * 1024 * 1024
 
@@ -24,6 +25,7 @@ class PartFile:
         self.confirmed_bytes = confirmed_bytes
         self.written_bytes = confirmed_bytes
         self._fd: int | None = None
+        self._write_out: WriteOut | None = None
         # Without the bytes before, a sum cannot go on: then the whole file is read at the end.
         self._sum = hashlib.sha256() if confirmed_bytes == 0 else None
         self._confirmed_sum = self._sum.copy() if self._sum is not None else None
@@ -57,7 +59,7 @@ class PartFile:
     def write(self, pieces: Sequence[bytes]) -> None:
         """Append. Raises OSError; then `roll_back`."""
         assert self._fd is not None
-        started = self.written_bytes
+        assert self._write_out is not None
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
@@ -66,9 +68,7 @@ class PartFile:
                     self._sum.update(rest[:count])
                 self.written_bytes += count
                 rest = rest[count:]
-        # Starts the write-out now, and in the order of the bytes: the next sync finds little left to wait for, and the
-        # other writers of the disk get their turn between small requests.
-        os.posix_fadvise(self._fd, started, self.written_bytes - started, os.POSIX_FADV_DONTNEED)
+                self._write_out.reached(self.written_bytes)
 
     def sync(self) -> None:
         """Bring what was written to the disk for good. Raises OSError; then `roll_back`: it is never tried again."""
@@ -89,6 +89,7 @@ class PartFile:
 
     def _reset(self) -> None:
         self.written_bytes = self.confirmed_bytes
+        self._write_out = None if self._fd is None else WriteOut(self._fd, self.confirmed_bytes)
         self._sum = self._confirmed_sum.copy() if self._confirmed_sum is not None else None
 
     def close(self) -> None:
