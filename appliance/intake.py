@@ -126,16 +126,15 @@ async def create_job(
         )
     job = new_id() if arrival is None or arrival.fact.job is None else arrival.fact.job
     created = JobCreated(source=owner, job=job, origin=source, options=options, owner=owner)
-    command = lifecycle.first_command(created)
     async with contextlib.nullcontext() if admission is None else admission.claimed(job, source, options):
-        if arrival is None:
-            stored = await bus.commit([created], Expect(item_filter(job), 0))
-            try:
-                await bus.queue(command, Expect(item_filter(job), stored.last))
-            except Retryable as error:  # the job is stored: it must not be refused any more
-                log.warning("the dispatcher has to queue a job", extra={"job": job, "error": str(error)})
-        else:
-            await bus.commit([arrival.fact, created, command], arrival.expect)
+        if arrival is not None:
+            await bus.commit([arrival.fact, created, lifecycle.first_command(created)], arrival.expect)
+            return job
+        stored = await bus.commit([created], Expect(item_filter(job), 0))
+    try:
+        await bus.queue(lifecycle.first_command(created), Expect(item_filter(job), stored.last))
+    except Retryable as error:  # the job is stored: it must not be refused any more
+        log.warning("the dispatcher has to queue a job", extra={"job": job, "error": str(error)})
     return job
 
 
