@@ -194,8 +194,9 @@ def on_failed(attempt: Attempt, failure: Failure, rule: Retry) -> list[Event | C
 
 def first_command(created: JobCreated) -> Command:
     """The command that a new job begins with; always with the same id, so that the bus keeps one of them."""
+    assert created.job is not None
     digest = hashlib.sha256(f"{created.id} first".encode()).digest()
-    return Command(id=id_of(digest), stage="download", job=created.job or "")
+    return Command(id=id_of(digest), stage=_NEXT[JobCreated], job=created.job)
 
 
 def pending_command(job: str, clip: int | None, item_last: AnyEvent) -> Command | None:

@@ -133,11 +133,11 @@ class Client(LibraryClient):
 
     @property
     def between_messages(self) -> bool:
-        """`bus.transport.Taker`"""
+        """`bus.transport.FirstLook`"""
         return self.is_connected and not self._ps.buf and self._ps.state == AWAITING_CONTROL_LINE
 
     def take(self, data: bytes) -> tuple[int, bool]:
-        """`bus.transport.Taker`"""
+        """`bus.transport.FirstLook`"""
         at, size = 0, len(data)
         while at < size:
             if (found := message_at(data, at)) is None:

@@ -22,7 +22,7 @@ _HMSG = re.compile(rb"HMSG (\S+) (\d+) (?:(\S+) )?(\d+) (\d+)\r\n")
 _H = b"H"[0]
 
 
-class Taker(Protocol):
+class FirstLook(Protocol):
     """Who sees first what comes."""
 
     @property
@@ -57,7 +57,7 @@ def may_be_cut(data: bytes, at: int) -> bool:
 class _Reader(asyncio.StreamReader):
     _buffer: bytearray  # asyncio's: what no task has asked for yet
 
-    def __init__(self, taker: Taker, limit: int) -> None:
+    def __init__(self, taker: FirstLook, limit: int) -> None:
         super().__init__(limit=limit, loop=asyncio.get_running_loop())
         self._taker = taker
         self._held = b""
@@ -77,7 +77,7 @@ class _Reader(asyncio.StreamReader):
 class Transport(TcpTransport):
     """As the library's, for `taker`."""
 
-    def __init__(self, taker: Taker) -> None:
+    def __init__(self, taker: FirstLook) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._taker = taker
 

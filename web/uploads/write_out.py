@@ -26,8 +26,10 @@ class WriteOut:
         self._before = self._begun = start
 
     def reached(self, end: int) -> None:
-        """The file is written up to `end`. Blocks until what was handed over last is on its way; raises OSError when
-        the disk refused something: the kernel tells it once, so the next sync would not."""
+        """The file is written up to `end`. Blocks until of what was handed over only the last step is on its way.
+
+        Raises OSError when the disk refused something: the kernel tells it once, so the next sync would not.
+        """
         if end - self._begun < STEP_BYTES:
             return
         _sync_file_range(self._fd, self._begun, end - self._begun, _WRITE)
