@@ -39,6 +39,9 @@ MEANT = {
     "/api/jobs": ("url",),
 }
 """Texts in bodies that have to mean something, by path."""
+APPENDS = "PATCH /api/uploads/{ident}"
+VIDEO = b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom"
+"""What the box takes for the beginning of one."""
 WAIT_S = 10.0
 
 
@@ -104,7 +107,10 @@ class Session:
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Half of the bodies whose texts have to mean something do; what is made wrong on purpose stays wrong."""
+    """Half of the bodies whose texts have to mean something do, and half of what is appended begins as a video does;
+    what is made wrong on purpose stays wrong."""
+    if context.operation.label == APPENDS and isinstance(body, bytes) and not chance(body) % 2:
+        return VIDEO + body
     names = MEANT.get(context.operation.path, ())
     if not names or not isinstance(body, dict) or not set(names) <= set(body) or chance(body) % 2:
         return body
@@ -132,7 +138,10 @@ def map_path_parameters(context: Any, path_parameters: Any) -> Any:
     drawn = chance(path_parameters)
     if drawn % 2 or not re.fullmatch("[0-9a-z]{1,64}", str(path_parameters[names[0]])):
         return path_parameters
-    known = pick(_ask("GET", asked).json())
+    answer = _ask("GET", asked).json()
+    if context.operation.label == APPENDS:
+        answer = {"uploads": [one for one in answer["uploads"] if one["state"] == "receiving"]}
+    known = pick(answer)
     if not known:
         return path_parameters
     return {**path_parameters, **dict(zip(names, known[drawn // 2 % len(known)], strict=True))}
@@ -146,7 +155,7 @@ def chance(value: Any) -> int:
 @schemathesis.hook
 def map_headers(context: Any, headers: Any) -> Any:
     """Half of what is appended is appended at the start."""
-    if context.operation.label == "PATCH /api/uploads/{ident}" and isinstance(headers, dict):
+    if context.operation.label == APPENDS and isinstance(headers, dict):
         at = str(headers.get("Upload-Offset"))
         if re.fullmatch("[0-9]{1,18}", at) and not chance(at) % 2:
             return {**headers, "Upload-Offset": "0"}
