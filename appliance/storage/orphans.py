@@ -14,11 +14,8 @@ from pathlib import Path
 from appliance.sqlite import sqlite3
 from appliance.storage.retention import Removal
 from appliance.storage.volume import taken
+from bus.ids import made_ms
 
-ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Of lower-case ULIDs (Crockford's base 32)."""
-ULID_CHARS = 26
-TIME_CHARS = 10
 AT_ONCE = 500
 
 
@@ -50,12 +47,12 @@ def is_orphan(db: sqlite3.Connection, folder: str, name: str) -> bool:
     row = db.execute("SELECT state FROM jobs WHERE job = ?", (name,)).fetchone()
     if row is not None:
         return bool(row[0] == "deleted")
-    made_ms = _made_ms(name)
-    if folder != "jobs" or made_ms is None:
+    job_ms = made_ms(name)
+    if folder != "jobs" or job_ms is None:
         return False
     first = db.execute("SELECT id FROM events ORDER BY seq LIMIT 1").fetchone()
-    known_since_ms = None if first is None else _made_ms(str(first[0]))
-    return known_since_ms is not None and made_ms > known_since_ms
+    known_since_ms = None if first is None else made_ms(str(first[0]))
+    return known_since_ms is not None and job_ms > known_since_ms
 
 
 def _names(folder: Path) -> Iterator[str]:
@@ -75,13 +72,3 @@ def _touched(path: Path) -> float:
         except OSError:
             continue
     return latest
-
-
-def _made_ms(ulid: str) -> int | None:
-    """The time in a ULID, milliseconds since 1970; None for what is none (https://github.com/ulid/spec)."""
-    if len(ulid) != ULID_CHARS or any(char not in ALPHABET for char in ulid):
-        return None
-    value = 0
-    for char in ulid[:TIME_CHARS]:
-        value = value * len(ALPHABET) + ALPHABET.index(char)
-    return value
