@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import ParseResult
 
 from nats.aio.transport import TcpTransport
 from nats.protocol.parser import MAX_CONTROL_LINE_SIZE
+
+from bus.outlet import Outlet
 
 LINE_END = b"\r\n"
 _MSG = re.compile(rb"MSG (\S+) (\d+) (?:(\S+) )?()(\d+)\r\n")
@@ -80,6 +82,7 @@ class Transport(TcpTransport):
     def __init__(self, taker: FirstLook) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._taker = taker
+        self._outlet: Outlet | None = None
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: float) -> None:
         """Raises OSError, and TimeoutError after `connect_timeout` seconds."""
@@ -93,12 +96,16 @@ class Transport(TcpTransport):
             )
         self._bare_io_reader = self._io_reader = reader
         self._bare_io_writer = self._io_writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        self._outlet = Outlet(transport)
+
+    async def connect_tls(self, *arguments: Any, **named: Any) -> None:
+        await super().connect_tls(*arguments, **named)
+        assert self._io_writer is not None
+        self._outlet = Outlet(self._io_writer.transport)
 
     def write_at_once(self, data: bytes) -> bool:
         """Hands `data` to the network. False, and nothing is done, when something waits before it or it is closing."""
-        assert self._io_writer is not None
-        transport = self._io_writer.transport
-        if transport.get_write_buffer_size() or transport.is_closing():
+        if self._outlet is None or self._outlet.is_busy:
             return False
-        transport.write(data)
+        self._outlet.write(data)
         return True

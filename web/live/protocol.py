@@ -1,7 +1,7 @@
 """uvicorn's WebSocket protocol with one thing more: the application may write whole frames to the connection itself.
 
 `send` of ASGI costs a coroutine, a JSON text, an encoding and a frame for each reader of each event. The live feed has
-one frame for all of them: it goes from the hub straight into each connection's buffer.
+one frame for all of them: it goes from the hub straight to the kernel.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from bus.outlet import Outlet
 
 EXTENSION = "appliance.wire"
 """Key of the scope's `extensions` under which a handler finds its `DirectWire`."""
@@ -22,20 +24,13 @@ KERNEL_BUFFER_BYTES = 128 * 1024
 CLOSE_GRACE_S = 2.0
 
 
-class _Transport(Protocol):
-    def write(self, data: bytes) -> None: ...
-    def get_write_buffer_size(self) -> int: ...
-    def is_closing(self) -> bool: ...
-    def abort(self) -> None: ...
-    def get_extra_info(self, name: str) -> Any: ...
-
-
 class DirectWire:
     """`web.live.client.Wire` over one accepted connection. Use it after `websocket.accept` was sent."""
 
     def __init__(self, protocol: LiveProtocol) -> None:
         self._protocol = protocol
-        self._transport = cast(_Transport, protocol.transport)
+        self._transport = protocol.transport
+        self._outlet = Outlet(protocol.transport)
         self._closing: asyncio.Task[None] | None = None
 
     def limit_kernel_buffer(self) -> None:
@@ -46,11 +41,9 @@ class DirectWire:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
 
     def write(self, frame: bytes) -> int:
-        transport = self._transport
-        if self._closing is not None or self._protocol.close_sent or transport.is_closing():
+        if self._closing is not None or self._protocol.close_sent or self._transport.is_closing():
             return 0
-        transport.write(frame)
-        return transport.get_write_buffer_size()
+        return self._outlet.write(frame)
 
     def waiting_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
