@@ -150,6 +150,7 @@ async def open_services(config: Config, bus: Bus | None = None) -> AsyncIterator
             ("outbox", courier.run),
             ("audit trail", trail.run),
             ("sweep of uploads", sweeper.run),
+            ("looking at the disk", admission.keep_looking),
         ):
             await stack.enter_async_context(_running(name, run))
         yield services

@@ -1,13 +1,15 @@
 """Whether the disk has room for one more job.
 
 A job is admitted when its forecast, together with what the open jobs will still need, leaves the reserve free. What an
-open job will still need is its own forecast less what its folders hold already. Everything here blocks on the disk;
-`admit` and `room_for` do it in a thread.
+open job will still need is its own forecast less what its folders hold already. Looking at that blocks on the disk;
+`admit` and `room_for` do it in a thread. While plenty is free nobody waits for a look: what the last one saw is enough,
+and `keep_looking` repeats it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,11 +22,12 @@ from appliance.errors import NoRoom, SourceUnavailable, StoreDamaged
 from appliance.sqlite import sqlite3
 from appliance.storage.forecast import Forecast, Ratios, forecast, learn, options_of
 from appliance.storage.measured import is_prepared, weigh
-from appliance.storage.volume import Marks, Volume, marks, measure, size_text
+from appliance.storage.volume import marks, measure, size_text
 from appliance.store.kept import KeptReader
 from appliance.uploads import source_path
 from bus.events import JobOptions, JobSource
 
+log = logging.getLogger(__name__)
 OPEN = (
     "SELECT job, kind, location, fingerprint, options, size_bytes FROM jobs"
     " WHERE state IN ('queued', 'running', 'clipping')"
@@ -57,6 +60,33 @@ RATIOS_S = 30.0
 """How long what was learned from completed jobs is used: after years of history learning takes milliseconds."""
 
 
+LOOK_EVERY_S = 10.0
+SEEN_S = 30.0
+"""How long a job may be let in by what was seen then."""
+PLENTY_SHARE = 0.5
+"""Of the free bytes, what all open jobs, this one and the reserve may take for that."""
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """What a look at the box found."""
+
+    at: float
+    """Monotonic seconds, when it began."""
+    free_bytes: int
+    reserve_bytes: int
+    ratios: Ratios
+    known: Promised
+    """Of open jobs that the database knows."""
+    late: Promised
+    """Of jobs just let in that it did not know yet."""
+    arrived: frozenset[str]
+    """Jobs just let in that it did know."""
+
+    @property
+    def promised(self) -> Promised:
+        return Promised(self.known.jobs + self.late.jobs, self.known.bytes + self.late.bytes)
+
+
 class Admission:
     """Of one box. Whoever lets jobs in keeps one: it knows what it has just let in before the database does."""
 
@@ -67,8 +97,7 @@ class Admission:
         self._turn = asyncio.Lock()
         self._young: dict[str, tuple[float, int]] = {}
         """Jobs just let in: when, and their forecast. Threads read it: it is replaced, never changed."""
-        self._arrived: set[str] = set()
-        """Those of them that the database knew when it was last asked."""
+        self._seen: Seen | None = None
         self._learned: tuple[float, Ratios] | None = None
 
     def close(self) -> None:
@@ -82,21 +111,34 @@ class Admission:
             room = await self.admit(source, options)
             yield room
             now = time.monotonic()
+            arrived = self._seen.arrived if self._seen is not None else frozenset()
             young = {
-                one: let_in
-                for one, let_in in self._young.items()
-                if now - let_in[0] < YOUNG_S and one not in self._arrived
+                one: let_in for one, let_in in self._young.items() if now - let_in[0] < YOUNG_S and one not in arrived
             }
             young[job] = (now, room.forecast.total_bytes)
             self._young = young
 
+    async def keep_looking(self) -> None:
+        """Until cancelled: see how things stand, so that `admit` need not."""
+        while True:
+            try:
+                await asyncio.to_thread(self._look)
+            except (SourceUnavailable, OSError) as error:
+                log.info("cannot look at the room for jobs; tried again", extra={"error": str(error)})
+            await asyncio.sleep(LOOK_EVERY_S)
+
     async def admit(self, source: JobSource, options: JobOptions) -> Room:
-        """Raises `NoRoom`, naming the bytes, when the job does not fit, `SourceUnavailable`."""
+        """Raises `NoRoom`, naming the bytes, when the job does not fit, `SourceUnavailable`.
+
+        Does not wait when there was plenty of room a moment ago and the size of the source is not on the disk.
+        """
 
         def look() -> Room:
             return self.look(size_of(source, self._data_dir), options, stored=source.kind == "upload")
 
-        room = await asyncio.to_thread(look)
+        room = self._plenty(options) if source.kind == "url" else None
+        if room is None:
+            room = await asyncio.to_thread(look)
         if not room.fits:
             raise NoRoom(room.reason)
         return room
@@ -107,32 +149,51 @@ class Admission:
 
     def look(self, size_bytes: int | None, options: JobOptions, *, stored: bool = False) -> Room:
         """`room_for` for a thread. `stored`: the source is on the volume already, and the job only links to it."""
-        volume = measure(self._data_dir)
-        kept = marks(self._config.admission, self._config.retention, volume.total_bytes)
-        ratios, promised = self.known()
-        need = forecast(size_bytes, options, self._config.stages, ratios, stored=stored)
-        fits = volume.free_bytes - promised.bytes - need.total_bytes >= kept.reserve_bytes
-        return Room(
-            fits=fits,
-            reason=_reason(fits, need, volume, promised, kept),
-            forecast=need,
-            free_bytes=volume.free_bytes,
-            promised_bytes=promised.bytes,
-            reserve_bytes=kept.reserve_bytes,
-        )
+        seen = self._look()
+        promised = seen.promised
+        need = forecast(size_bytes, options, self._config.stages, seen.ratios, stored=stored)
+        fits = seen.free_bytes - promised.bytes - need.total_bytes >= seen.reserve_bytes
+        return _room(seen, promised, need, fits=fits, reason=_reason(fits, need, seen, promised))
 
     def known(self) -> tuple[Ratios, Promised]:
         """The ratios of this box, and what its open jobs will still need. Blocking.
 
         Raises `SourceUnavailable` when the database does not answer.
         """
+        seen = self._look()
+        return seen.ratios, seen.promised
+
+    def _plenty(self, options: JobOptions) -> Room | None:
+        """The room for a source of unknown size by what was last seen; None when that is old or not plenty."""
+        seen = self._seen
+        if seen is None or time.monotonic() - seen.at > SEEN_S:
+            return None
+        let_in = [size for job, (_, size) in self._young.items() if job not in seen.arrived]
+        promised = Promised(seen.known.jobs + len(let_in), seen.known.bytes + sum(let_in))
+        need = forecast(None, options, self._config.stages, seen.ratios)
+        if promised.bytes + need.total_bytes + seen.reserve_bytes > seen.free_bytes * PLENTY_SHARE:
+            return None
+        return _room(seen, promised, need, fits=True, reason="plenty of room")
+
+    def _look(self) -> Seen:
+        """Blocking. Raises OSError, `SourceUnavailable`."""
         now = time.monotonic()
+        volume = measure(self._data_dir)
         young = {job: size for job, (since, size) in self._young.items() if now - since < YOUNG_S}
         ratios, rows, arrived = self._read(list(young))
         late = [size for job, size in young.items() if job not in arrived]
-        self._arrived = arrived
-        needed = sum(self._still_needed(row, ratios) for row in rows) + sum(late)
-        return ratios, Promised(len(rows) + len(late), needed)
+        seen = Seen(
+            at=now,
+            free_bytes=volume.free_bytes,
+            reserve_bytes=marks(self._config.admission, self._config.retention, volume.total_bytes).reserve_bytes,
+            ratios=ratios,
+            known=Promised(len(rows), sum(self._still_needed(row, ratios) for row in rows)),
+            late=Promised(len(late), sum(late)),
+            arrived=frozenset(arrived),
+        )
+        if self._seen is None or self._seen.at <= now:
+            self._seen = seen
+        return seen
 
     def _read(self, young: list[str]) -> tuple[Ratios, list[sqlite3.Row], set[str]]:
         """Ratios, open jobs, and which of the young ones the database knows; of no database, nothing."""
@@ -185,13 +246,24 @@ def file_bytes(path: Path) -> int | None:
         return None
 
 
-def _reason(fits: bool, need: Forecast, volume: Volume, promised: Promised, kept: Marks) -> str:
-    have = f"{size_text(volume.free_bytes)} are free"
+def _room(seen: Seen, promised: Promised, need: Forecast, *, fits: bool, reason: str) -> Room:
+    return Room(
+        fits=fits,
+        reason=reason,
+        forecast=need,
+        free_bytes=seen.free_bytes,
+        promised_bytes=promised.bytes,
+        reserve_bytes=seen.reserve_bytes,
+    )
+
+
+def _reason(fits: bool, need: Forecast, seen: Seen, promised: Promised) -> str:
+    have = f"{size_text(seen.free_bytes)} are free"
     if promised.jobs:
         have += f", of which {promised.jobs} open jobs will need about {size_text(promised.bytes)}"
     if fits:
         return f"needs about {need}; {have}"
-    have += f", and {size_text(kept.reserve_bytes)} stay in reserve"
+    have += f", and {size_text(seen.reserve_bytes)} stay in reserve"
     return (
         f"the disk has no room for this job: it needs about {need}; {have}. "
         "Delete jobs (`appliance storage` says what takes how much), or wait until open ones are done"

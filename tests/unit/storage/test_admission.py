@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,11 @@ import msgspec
 import pytest
 
 from appliance.config import Config
-from appliance.errors import IntakeRefused, NoRoom
-from appliance.storage.admission import RATIOS_S, Admission, size_of
-from appliance.storage.forecast import URL_BYTES
+from appliance.errors import IntakeRefused, NoRoom, SourceUnavailable
+from appliance.storage.admission import RATIOS_S, Admission, Seen, size_of
+from appliance.storage.forecast import CLIP_BYTES_PER_S, URL_BYTES
 from appliance.storage.settings import Admission as Settings
-from appliance.storage.volume import measure
+from appliance.storage.volume import Volume, measure
 from appliance.store.database import open_writer
 from appliance.store.projection import Projection, StoredFact
 from appliance.uploads import content_path, upload_source
@@ -172,3 +174,100 @@ def test_what_completed_jobs_teach_is_read_now_and_then(tmp_path: Path, monkeypa
     assert admission.known()[0].url_bytes == URL_BYTES
     clock[0] += 1
     assert admission.known()[0].url_bytes == 77
+
+
+class Watched(Admission):
+    """Counts its looks at the box."""
+
+    looks = 0
+
+    def _look(self) -> Seen:
+        self.looks += 1
+        return super()._look()
+
+
+URL = JobSource(kind="url", location="https://a.example/v", name="v")
+FREE_BYTES = 10**12
+
+
+@pytest.fixture
+def roomy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume with a terabyte free."""
+    volume = Volume(total_bytes=2 * FREE_BYTES, free_bytes=FREE_BYTES)
+    monkeypatch.setattr("appliance.storage.admission.measure", lambda path: volume)
+
+
+@asynccontextmanager
+async def looked_at(admission: Watched) -> AsyncIterator[None]:
+    """`keep_looking` has looked once, and would again after ten seconds."""
+    looking = asyncio.create_task(admission.keep_looking())
+    while admission._seen is None:
+        await asyncio.sleep(0.001)
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("roomy")
+async def test_where_plenty_is_free_nobody_waits_for_a_look(tmp_path: Path) -> None:
+    await asyncio.to_thread(stored, tmp_path, facts.created(new_id()))
+    admission = Watched(config(tmp_path))
+    async with looked_at(admission):
+        first, second = new_id(), new_id()
+        async with admission.claimed(first, URL, JobOptions()) as before:
+            pass
+        async with admission.claimed(second, URL, JobOptions()) as after:
+            pass
+        assert admission.looks == 1
+        assert after.promised_bytes == before.promised_bytes + before.forecast.total_bytes, "the first one counts"
+        assert after.forecast == before.forecast
+        await asyncio.to_thread(stored, tmp_path, facts.created_from_url(first))
+        told = await asyncio.to_thread(admission.look, None, JobOptions())
+        assert told.promised_bytes == after.promised_bytes + after.forecast.total_bytes, (
+            "each of the two is counted once"
+        )
+        assert (await admission.admit(URL, JobOptions())).promised_bytes == told.promised_bytes
+
+
+@pytest.mark.usefixtures("roomy")
+async def test_what_fits_only_just_what_has_a_size_and_what_was_seen_long_ago_need_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(stored, tmp_path, facts.created(new_id()))
+    admission = Watched(config(tmp_path))
+    async with looked_at(admission):
+        await admission.admit(hole(tmp_path / "talk.mp4", 1000), JobOptions())
+        assert admission.looks == 2
+        most_s = FREE_BYTES * 0.6 / CLIP_BYTES_PER_S
+        clips = JobOptions(clips=1, max_length_s=most_s)
+        assert (await admission.admit(URL, clips)).fits
+        assert admission.looks == 3, "more than half of what is free"
+        with pytest.raises(NoRoom, match="are free, of which 1 open jobs will need"):
+            await admission.admit(URL, JobOptions(clips=2, max_length_s=most_s))
+        assert admission.looks == 4
+        await admission.admit(URL, JobOptions())
+        assert admission.looks == 4
+        monkeypatch.setattr("appliance.storage.admission.SEEN_S", 0.0)
+        await admission.admit(URL, JobOptions())
+        assert admission.looks == 5
+
+
+async def test_looking_goes_on_when_the_database_did_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("appliance.storage.admission.LOOK_EVERY_S", 0.01)
+    refused = asyncio.Event()
+
+    class Refusing(Watched):
+        def _look(self) -> Seen:
+            if self.looks < 2:
+                self.looks += 1
+                loop.call_soon_threadsafe(refused.set)
+                raise SourceUnavailable("not now")
+            return super()._look()
+
+    loop = asyncio.get_running_loop()
+    async with looked_at(Refusing(config(tmp_path))):
+        assert refused.is_set()
