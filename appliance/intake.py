@@ -78,7 +78,7 @@ def _url_source(text: str) -> JobSource:
         raise IntakeRefused(f"{text!r} is not a URL: {error}") from error
     if parts.scheme not in ("http", "https") or not host:
         raise IntakeRefused(f"{parts.scheme}: is not taken: give a file, or an http(s) URL")
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         raise IntakeRefused("the URL carries a password, which would be stored: download the file yourself")
     name = parts.path.rsplit("/", 1)[-1] or host
     return JobSource(
@@ -88,7 +88,9 @@ def _url_source(text: str) -> JobSource:
 
 def display_name(name: str) -> str:
     """A name that can be shown and stored anywhere: no control characters, valid UTF-8, at most 255 bytes."""
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    clean = name
+    if not name.isprintable():
+        clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     data = clean.encode("utf-8", "replace")[:MAX_NAME_BYTES]
     return data.decode("utf-8", "ignore") or "video"
 
@@ -130,9 +132,9 @@ async def create_job(
         if arrival is not None:
             await bus.commit([arrival.fact, created, lifecycle.first_command(created)], arrival.expect)
             return job
-        stored = await bus.commit([created], Expect(item_filter(job), 0))
+        seq = await bus.publish(created)
     try:
-        await bus.queue(lifecycle.first_command(created), Expect(item_filter(job), stored.last))
+        await bus.queue(lifecycle.first_command(created), Expect(item_filter(job), seq))
     except Retryable as error:  # the job is stored: it must not be refused any more
         log.warning("the dispatcher has to queue a job", extra={"job": job, "error": str(error)})
     return job

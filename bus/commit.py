@@ -25,6 +25,7 @@ MAX_BATCH = 1000
 """The server's limit of messages in one atomic batch."""
 MAX_COMMIT_BYTES = 1024 * 1024
 """Our limit of their payload together: messages carry ids and figures, content goes to files."""
+_MSG_ID = Header.MSG_ID.value
 _EXPECT_SEQ = Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 _EXPECT_FILTER = "Nats-Expected-Last-Subject-Sequence-Subject"
 
@@ -60,7 +61,7 @@ def outgoing(message: Event | Command) -> Outgoing:
 
     Raises ValueError for ids that cannot be part of a subject and for a `not_before` without a time zone.
     """
-    headers = {Header.MSG_ID.value: message.id}
+    headers = {_MSG_ID: message.id}
     if isinstance(message, Event):
         return Outgoing(event_subject(message), encode(message), headers)
     if message.not_before is None:
@@ -92,7 +93,7 @@ def check(messages: Sequence[Outgoing]) -> None:
     """Raises ValueError for a commit that could not be resolved or stored."""
     if not 1 <= len(messages) <= MAX_BATCH:
         raise ValueError(f"a commit holds 1 to {MAX_BATCH} messages, not {len(messages)}")
-    if len({message.headers[Header.MSG_ID.value] for message in messages}) != len(messages):
+    if len({message.headers[_MSG_ID] for message in messages}) != len(messages):
         raise ValueError("two messages of one commit share an id")
     if sum(len(message.data) for message in messages) > MAX_COMMIT_BYTES:
         raise ValueError(f"a commit holds at most {MAX_COMMIT_BYTES} bytes: put content into files, send their paths")
@@ -105,18 +106,18 @@ async def send(wire: Wire, messages: Sequence[Outgoing], expect: Expect | None, 
     that lost a message on the way is refused there as incomplete. Headers are built for each call (trap 14), and the
     library's own publish is not used: it cannot send a batch (trap 14 again).
     """
-    batch_id = new_id()
+    batch_id = new_id() if len(messages) > 1 else None
     for number, message in enumerate(messages, 1):
         headers = dict(message.headers)
         if number == 1 and expect is not None:
             headers |= expect.headers()
-        if len(messages) > 1:
+        if batch_id is not None:
             headers[Header.BATCH_ID.value] = batch_id
             headers[Header.BATCH_SEQUENCE.value] = str(number)
         if number < len(messages):
             await wire.publish(message.subject, message.data, headers=headers)
             continue
-        if len(messages) > 1:
+        if batch_id is not None:
             headers[Header.BATCH_COMMIT.value] = "1"
         reply = await wire.request(message.subject, message.data, headers=headers, timeout_s=timeout_s)
     try:
@@ -135,7 +136,7 @@ async def stored_sequence(wire: Wire, message: Outgoing, timeout_s: float) -> in
     stores nothing otherwise.
     """
     headers = {
-        Header.MSG_ID.value: message.headers[Header.MSG_ID.value],
+        _MSG_ID: message.headers[_MSG_ID],
         Header.EXPECTED_LAST_MSG_ID.value: "~only asking~",
     }
     reply = await wire.request(message.subject, b"", headers=headers, timeout_s=timeout_s)
@@ -173,7 +174,7 @@ async def commit_once(
             raise
         if expect is not None:
             won = await first_after(expect.filter, expect.last_seq)
-            first = won.seq if won is not None and won.message_id == messages[0].headers[Header.MSG_ID.value] else None
+            first = won.seq if won is not None and won.message_id == messages[0].headers[_MSG_ID] else None
         else:
             first = await _first_of_batch(wire, messages, timeout_s)
         if first is not None:

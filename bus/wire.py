@@ -16,11 +16,10 @@ import msgspec
 import nats.errors
 from msgspec import Struct
 from nats.aio.msg import Msg
-from nats.js.api import Header
 
 from bus.client import Client
 from bus.errors import BusError, BusUnavailable, Denied, Permanent, Retryable, Stale, StorageRefused
-from bus.headers import parsed
+from bus.headers import DESCRIPTION, STATUS, parsed
 
 ERR_STREAM_NOT_FOUND = 10059
 ERR_CONSUMER_NOT_FOUND = 10014
@@ -83,11 +82,11 @@ class Reply(Struct, frozen=True):
     @property
     def status(self) -> str | None:
         """The inline status (`404`, `408`, `503` …), None for a message with content."""
-        return self.headers.get(Header.STATUS.value)
+        return self.headers.get(STATUS)
 
     @property
     def description(self) -> str:
-        return str(self.headers.get(Header.DESCRIPTION.value, ""))
+        return str(self.headers.get(DESCRIPTION, ""))
 
 
 def as_reply(message: Msg) -> Reply:

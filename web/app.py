@@ -8,11 +8,10 @@ from litestar import Litestar
 from litestar.datastructures import MutableScopeHeaders, State
 from litestar.di import Provide
 from litestar.enums import ScopeType
-from litestar.middleware import DefineMiddleware
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler, Message, Scope
 
-from web.auth.guard import Authentication, guard
+from web.auth.guard import Guard
 from web.compact import Compact
 from web.edge import Edge
 from web.problems import answer
@@ -36,8 +35,7 @@ def create_litestar(services: Services, more: Sequence[ControllerRouterHandler] 
         route_handlers=[*HANDLERS, *more],
         dependencies={"services": Provide(lambda: services, sync_to_thread=False)},
         state=State({"services": services}),
-        middleware=[DefineMiddleware(Authentication, exclude_http_methods=())],
-        guards=[guard],
+        middleware=[Guard()],
         before_request=strictly,
         before_send=[tell_methods],
         exception_handlers={Exception: answer},

@@ -1,6 +1,6 @@
 """Answers in one piece made smaller: brotli or gzip for who takes it, 304 for who has it.
 
-Only JSON and text are touched, and only answers that come in one piece, so media and streams pass as they are.
+Only answers to GET and HEAD that are JSON or text and come in one piece: media and streams pass as they are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ THREAD_BYTES = 128 * 1024
 """From here on it is done on a thread: on the event loop it would hold up everything else in the process."""
 BROTLI_QUALITY = 4
 GZIP_LEVEL = 5
+_METHODS = ("GET", "HEAD")
 _TYPES = (b"application/json", b"application/problem+json", b"text/", b"application/openmetrics-text")
 Coding = Literal["br", "gzip"]
 Headers = list[tuple[bytes, bytes]]
@@ -48,7 +49,7 @@ class Compact:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != ScopeType.HTTP:
+        if scope["type"] != ScopeType.HTTP or scope["method"] not in _METHODS:
             await self._app(scope, receive, send)
             return
         asked = {name: value for name, value in scope["headers"] if name in (b"accept-encoding", b"if-none-match")}

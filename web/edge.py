@@ -8,9 +8,10 @@ path without its query, never a header or body: no secret of a person can be in 
 from __future__ import annotations
 
 import logging
-import secrets
+import os
 import socket
 import time
+from functools import lru_cache
 from ipaddress import ip_address
 from urllib.parse import unquote
 
@@ -39,6 +40,8 @@ _HEADERS: tuple[tuple[bytes, bytes], ...] = (
 _NO_STORE = (b"cache-control", b"no-store")
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
 MAX_LOGGED_CHARS = 300
+MAX_HOSTS = 64
+"""Host headers whose judgement is remembered."""
 
 
 class Edge:
@@ -49,12 +52,13 @@ class Edge:
         self._metrics = metrics
         self._names = _own_names(settings)
         self._loopback_only = is_loopback(settings.host)
+        self._is_ours = lru_cache(MAX_HOSTS)(self._judged)
         self._log = settings.access_log
         secure = settings.public_url is not None and settings.public_url.startswith("https:")
         self._headers = (*_HEADERS, _HSTS) if secure else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ident = secrets.token_hex(8)
+        ident = os.urandom(8).hex()
         scope.setdefault("state", {})["request_id"] = ident
         started = time.perf_counter()
         self._metrics.begun()
@@ -97,9 +101,10 @@ class Edge:
     def _host_is_ours(self, scope: Scope) -> bool:
         """A name from outside could be any site's: after DNS rebinding its pages would count as ours."""
         hosts = [value for name, value in scope["headers"] if name == b"host"]
-        if len(hosts) != 1:
-            return False
-        name = _hostname(hosts[0].decode("latin-1"))
+        return len(hosts) == 1 and self._is_ours(hosts[0])
+
+    def _judged(self, host: bytes) -> bool:
+        name = _hostname(host.decode("latin-1"))
         if name in self._names:
             return True
         try:

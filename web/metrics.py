@@ -39,20 +39,21 @@ class WebMetrics:
             buckets=BUCKETS_S,
             registry=self.registry,
         )
-        self._running = Gauge(
+        self._running = 0
+        Gauge(
             "appliance_http_requests_running", "Requests that are being answered.", registry=self.registry
-        )
+        ).set_function(lambda: self._running)
         self.upload_bytes = Counter(
             "appliance_upload_bytes", "Bytes of uploads that are on the disk.", registry=self.registry
         )
         self.uploads = Counter("appliance_uploads", "Uploads by how they ended.", ("outcome",), registry=self.registry)
 
     def begun(self) -> None:
-        self._running.inc()
+        self._running += 1
 
     def ended(self, scope: Scope, status: int, seconds: float) -> None:
         """One request is answered; a socket's whole life is not a request's time."""
-        self._running.dec()
+        self._running -= 1
         if scope["type"] != ScopeType.HTTP:
             return
         method = scope["method"]

@@ -89,6 +89,8 @@ class Ledger:
 
     def holds(self, target: Target | None = None) -> list[Hold]:
         """What stands now, the oldest first: of `target`, or all."""
+        if not self._words:
+            return []
         now = datetime.now(UTC)
         standing = (word for word in self._words.values() if not word.is_over(now))
         return sorted((word for word in standing if target in (None, word.target)), key=lambda word: word.seq)

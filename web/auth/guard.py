@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.handlers import BaseRouteHandler
-from litestar.middleware import AuthenticationResult
-from litestar.middleware.authentication import AbstractAuthenticationMiddleware
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from appliance.accounts.roles import Principal, allows
 from appliance.accounts.secrets import csrf_of
@@ -31,29 +31,42 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_SECRET_CHARS = 256
 
 
-class Authentication(AbstractAuthenticationMiddleware):
-    """Sets `connection.user` to a `Principal` or None. Who sends a bearer token is judged by it alone."""
+class Guard(ASGIMiddleware):
+    """Sets `connection.user` to a `Principal` or None, and raises `Problem` 401 or 403 before anything else is done.
 
-    async def authenticate_request(self, connection: Connection) -> AuthenticationResult:
-        gate: Gate = connection.app.state.services.gate
-        header = connection.headers.get("authorization")
-        if header is not None:
-            scheme, _, secret = header.partition(" ")
-            principal = None
-            if scheme.lower() == "bearer" and 0 < len(secret.strip()) <= MAX_SECRET_CHARS:
-                principal = await gate.by_token(secret.strip())
-            return AuthenticationResult(user=principal, auth=None)
-        secret = connection.cookies.get(COOKIE, "")
-        principal = await gate.by_cookie(secret) if 0 < len(secret) <= MAX_SECRET_CHARS else None
-        return AuthenticationResult(user=principal, auth=secret if principal is not None else None)
+    Who sends a bearer token is judged by it alone. Not one of Litestar's guards: for these it copies the handler at
+    each request.
+    """
+
+    scopes = (ScopeType.HTTP, ScopeType.WEBSOCKET)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        connection: Connection = ASGIConnection(scope)
+        principal, secret = await _who(connection)
+        scope["user"], scope["auth"] = principal, secret
+        _judge(connection, scope["route_handler"], principal, secret)
+        await next_app(scope, receive, send)
 
 
-async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
-    """Raises `Problem` 401 or 403. A coroutine, since Litestar hands a plain function to a thread for each request."""
+async def _who(connection: Connection) -> tuple[Principal | None, str | None]:
+    """Who asks, and the session's secret if it is one."""
+    gate: Gate = connection.app.state.services.gate
+    header = connection.headers.get("authorization")
+    if header is not None:
+        scheme, _, secret = header.partition(" ")
+        secret = secret.strip()
+        good = scheme.lower() == "bearer" and 0 < len(secret) <= MAX_SECRET_CHARS
+        return (await gate.by_token(secret) if good else None), None
+    secret = connection.cookies.get(COOKIE, "")
+    principal = await gate.by_cookie(secret) if 0 < len(secret) <= MAX_SECRET_CHARS else None
+    return principal, secret if principal is not None else None
+
+
+def _judge(connection: Connection, handler: BaseRouteHandler, principal: Principal | None, secret: str | None) -> None:
+    """Raises `Problem` 401 or 403."""
     need = handler.opt.get("role", "admin")
     socket = connection.scope["type"] == ScopeType.WEBSOCKET
     changes = not socket and connection.scope.get("method") not in SAFE_METHODS
-    principal: Principal | None = connection.user
     if (changes or socket) and (foreign := foreign_origin(connection)) is not None:
         raise Problem(403, "foreign-origin", f"this comes from a page of another site ({foreign})")
     if need != "public":
@@ -67,14 +80,14 @@ async def guard(connection: Connection, handler: BaseRouteHandler) -> None:
         if not allows(principal.role, need):
             raise Problem(403, "not-allowed", f"this needs the role {need}; {principal.user} is {principal.role}")
         if changes and principal.kind == "session":
-            _check_csrf(connection)
+            _check_csrf(connection, secret or "")
     if handler.opt.get("credentials") and principal is not None and principal.kind == "token":
         raise Problem(403, "token-not-allowed", "an API token cannot change who may do what: log in with a password")
 
 
-def _check_csrf(connection: Connection) -> None:
+def _check_csrf(connection: Connection, secret: str) -> None:
     shown = connection.headers.get(CSRF_HEADER, "")
-    if not compare_digest(shown.encode(), csrf_of(connection.auth).encode()):
+    if not compare_digest(shown.encode(), csrf_of(secret).encode()):
         raise Problem(403, "csrf", "the header X-CSRF-Token is missing or wrong: take it from GET /api/me")
 
 
