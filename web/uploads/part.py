@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stages.folder import fsync
-from web.uploads.write_out import WriteOut
 
 _READ_BYTES = 4 * 1024 * 1024
+SYNC_TAKES_S = 0.003
+"""While bytes come the disk is synced again and again, as often as makes one sync take about this long. Whoever syncs
+a small file on the same disk meanwhile waits for all that the disk was given since its last sync, also for what it
+says it has: that may lie in a cache of the disk."""
+LEAST_STEP_BYTES = 512 * 1024
+MOST_STEP_BYTES = 8 * 1024 * 1024
 
 
 class PartLost(Exception):
@@ -20,12 +26,14 @@ class PartLost(Exception):
 class PartFile:
     """Every method blocks. One user at a time; the confirmed part never changes."""
 
-    def __init__(self, path: Path, confirmed_bytes: int) -> None:
+    def __init__(self, path: Path, confirmed_bytes: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = path
         self.confirmed_bytes = confirmed_bytes
         self.written_bytes = confirmed_bytes
         self._fd: int | None = None
-        self._write_out: WriteOut | None = None
+        self._synced_bytes = confirmed_bytes
+        self._step_bytes = LEAST_STEP_BYTES
+        self._clock = clock
         # Without the bytes before, a sum cannot go on: then the whole file is read at the end.
         self._sum = hashlib.sha256() if confirmed_bytes == 0 else None
         self._confirmed_sum = self._sum.copy() if self._sum is not None else None
@@ -59,7 +67,6 @@ class PartFile:
     def write(self, pieces: Sequence[bytes]) -> None:
         """Append. Raises OSError; then `roll_back`."""
         assert self._fd is not None
-        assert self._write_out is not None
         for piece in pieces:
             rest = memoryview(piece)
             while rest:
@@ -68,13 +75,22 @@ class PartFile:
                     self._sum.update(rest[:count])
                 self.written_bytes += count
                 rest = rest[count:]
-                self._write_out.reached(self.written_bytes)
+                if self.written_bytes - self._synced_bytes >= self._step_bytes:
+                    self._sync_step()
+
+    def _sync_step(self) -> None:
+        began = self._clock()
+        self.sync()
+        took_s = self._clock() - began
+        fitting = self._step_bytes * min(2.0, max(0.5, SYNC_TAKES_S / took_s if took_s > 0 else 2.0))
+        self._step_bytes = min(MOST_STEP_BYTES, max(LEAST_STEP_BYTES, round(fitting)))
 
     def sync(self) -> None:
         """Bring what was written to the disk for good. Raises OSError; then `roll_back`: it is never tried again."""
         assert self._fd is not None
-        if self.written_bytes > self.confirmed_bytes:
+        if self.written_bytes > self._synced_bytes:
             os.fdatasync(self._fd)
+            self._synced_bytes = self.written_bytes
 
     def confirm(self) -> None:
         """What was synced counts from now on."""
@@ -89,7 +105,7 @@ class PartFile:
 
     def _reset(self) -> None:
         self.written_bytes = self.confirmed_bytes
-        self._write_out = None if self._fd is None else WriteOut(self._fd, self.confirmed_bytes)
+        self._synced_bytes = self.confirmed_bytes
         self._sum = self._confirmed_sum.copy() if self._confirmed_sum is not None else None
 
     def close(self) -> None:
