@@ -28,7 +28,9 @@ _WAIT_S = 10.0
 
 def _connected(port: int, user: str, password: str, then: bytes = b"") -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), timeout=_WAIT_S)
-    hello = json.dumps({"verbose": False, "user": user, "pass": password, "lang": "bench", "version": "1"})
+    hello = json.dumps(
+        {"verbose": False, "user": user, "pass": password, "headers": True, "lang": "bench", "version": "1"}
+    )
     sock.sendall(b"CONNECT " + hello.encode() + b"\r\n" + then + b"PING\r\n")
     told = b""
     while b"PONG" not in told:
