@@ -38,10 +38,13 @@ class Outlet:
     def write(self, data: bytes) -> int:
         """Sends `data`; what the network does not take now waits in the transport. How many bytes wait there.
 
-        Raises nothing for a connection that is gone: the transport finds out, and tells its protocol.
+        A connection that is ending takes nothing. Raises nothing for one that is gone: the transport finds out, and
+        tells its protocol.
         """
         transport, rest = self._transport, data
-        if self._fd is not None and not transport.get_write_buffer_size() and not transport.is_closing():
+        if transport.is_closing():
+            return 0
+        if self._fd is not None and not transport.get_write_buffer_size():
             try:
                 sent = os.write(self._fd, data)
             except OSError:

@@ -58,8 +58,6 @@ YOUNG_S = 60.0
 """Longest time in which a job that was let in may not be in the database yet (usual are milliseconds)."""
 RATIOS_S = 30.0
 """How long what was learned from completed jobs is used: after years of history learning takes milliseconds."""
-
-
 LOOK_EVERY_S = 10.0
 SEEN_S = 30.0
 """How long a job may be let in by what was seen then."""

@@ -80,14 +80,14 @@ def _judge(connection: Connection, handler: BaseRouteHandler, principal: Princip
         if not allows(principal.role, need):
             raise Problem(403, "not-allowed", f"this needs the role {need}; {principal.user} is {principal.role}")
         if changes and principal.kind == "session":
-            _check_csrf(connection, secret or "")
+            _check_csrf(connection, secret)
     if handler.opt.get("credentials") and principal is not None and principal.kind == "token":
         raise Problem(403, "token-not-allowed", "an API token cannot change who may do what: log in with a password")
 
 
-def _check_csrf(connection: Connection, secret: str) -> None:
+def _check_csrf(connection: Connection, secret: str | None) -> None:
     shown = connection.headers.get(CSRF_HEADER, "")
-    if not compare_digest(shown.encode(), csrf_of(secret).encode()):
+    if secret is None or not compare_digest(shown.encode(), csrf_of(secret).encode()):
         raise Problem(403, "csrf", "the header X-CSRF-Token is missing or wrong: take it from GET /api/me")
 
 

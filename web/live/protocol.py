@@ -41,7 +41,7 @@ class DirectWire:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
 
     def write(self, frame: bytes) -> int:
-        if self._closing is not None or self._protocol.close_sent or self._transport.is_closing():
+        if self._closing is not None or self._protocol.close_sent:
             return 0
         return self._outlet.write(frame)
 
