@@ -16,6 +16,8 @@ CLIPS ?= 3
 OUT ?= demo
 VIDEO ?=
 TESTS ?= tests
+# Tests that do not fill the machine by themselves, so that two of them share it.
+SIDE_BY_SIDE := tests/unit tests/property tests/integration/bus tests/integration/web
 ARGS ?=
 CHAOS_TRIALS ?= 300
 WHAT ?=
@@ -51,7 +53,12 @@ demo: setup ## Make clips of a talk: make demo [VIDEO=any.mp4] [CLIPS=3] [OUT=de
 	$(BIN)/appliance process "$(or $(VIDEO),$(OUT)/talk.mp4)" --clips $(CLIPS) --out $(OUT)
 
 test: setup ## Run the tests: make test [TESTS=tests/unit] [ARGS="-n 2 --dist loadscope"]
+ifeq ($(TESTS),tests)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -n 2 --dist loadscope $(ARGS)
+	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(SIDE_BY_SIDE)) $(ARGS)
+else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
+endif
 
 check: setup ## Lint, formatting, types and import direction
 	$(BIN)/ruff check .
