@@ -26,6 +26,7 @@ from appliance.alerts.send import Order
 from appliance.alerts.settings import Alerts, Notify, RuleChange
 from appliance.monitor.latest import HostView, latest
 from appliance.monitor.service import Monitor, boot_clock
+from appliance.service import STARTED_S
 from appliance.settings import Bus as BusSection
 from appliance.settings import Config
 from appliance.storage.sample import STALE_AFTER, StorageSample, latest_storage
@@ -40,10 +41,8 @@ from tests.unit.monitor.recorded import Err, RecordedNvml, l4
 
 A = "GPU-aaaa0000-1111-2222-3333-444455556666"
 COST_S = 4.0
-COST_TRIES = 3
 MAX_RSS_MIB = 45
-MAX_CORE_SHARE = 0.02
-"""Promised is half of it, of a quiet machine: beside other tests every reading costs more."""
+MAX_CORE_SHARE = 0.01
 MANY = 1000
 """Failures that are one message."""
 
@@ -338,10 +337,7 @@ async def test_the_process_is_cheap_and_comes_back_after_a_kill(tmp_path: Path) 
         process = await asyncio.to_thread(start)
         try:
             await one_view(reader)
-            for _ in range(COST_TRIES):  # the first one may still pay for the start
-                used, rss_mib = await asyncio.to_thread(_cost, process.pid)
-                if used / COST_S <= MAX_CORE_SHARE:
-                    break
+            used, rss_mib = await asyncio.to_thread(_cost, process.pid)
             assert rss_mib <= MAX_RSS_MIB, f"{rss_mib:.1f} MiB"
             assert used / COST_S <= MAX_CORE_SHARE, f"{used / COST_S:.2%} of a core"
             process.send_signal(signal.SIGKILL)
@@ -362,8 +358,13 @@ async def test_the_process_is_cheap_and_comes_back_after_a_kill(tmp_path: Path) 
 def _cost(pid: int) -> tuple[float, float]:
     """Processor seconds in `COST_S`, and resident memory in MiB at its end."""
     process = psutil.Process(pid)
-    time.sleep(1.5)  # the start is over
-    times = process.cpu_times()
+    time.sleep(STARTED_S + 0.5)  # it has told something: by then it has cleared away what its start left behind
+    before_s = _on_processor_s(pid)
     time.sleep(COST_S)
-    later = process.cpu_times()
-    return later.user + later.system - times.user - times.system, process.memory_info().rss / 2**20
+    return _on_processor_s(pid) - before_s, process.memory_info().rss / 2**20
+
+
+def _on_processor_s(pid: int) -> float:
+    """In nanoseconds' steps: those of `/proc/<pid>/stat` are a hundredth of a second, a quarter of what is allowed."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
