@@ -53,9 +53,9 @@ demo: setup ## Make clips of a talk: make demo [VIDEO=any.mp4] [CLIPS=3] [OUT=de
 	$(BIN)/appliance process "$(or $(VIDEO),$(OUT)/talk.mp4)" --clips $(CLIPS) --out $(OUT)
 
 test: setup ## Run the tests: make test [TESTS=tests/unit] [ARGS="-n 2 --dist loadscope"]
-ifeq ($(TESTS),tests)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -n 2 --dist loadscope $(ARGS)
-	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(SIDE_BY_SIDE)) $(ARGS)
+ifeq ($(TESTS)$(ARGS),tests)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -n 2 --dist loadscope
+	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(SIDE_BY_SIDE))
 else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 endif
