@@ -74,7 +74,9 @@ def _publish(settings: BusSettings, messages: Sequence[Outgoing]) -> list[float]
                 began.append(time.monotonic_ns())
                 sock.sendall(sent)
                 time.sleep(1 / PER_S)
-        came = json.loads(reader.stdout.readline())
+        if not (told := reader.stdout.readline()):
+            raise SystemExit(f"the bare subscriber did not get all of {len(messages)} messages")
+        came = json.loads(told)
     finally:
         reader.kill()
         reader.wait()
