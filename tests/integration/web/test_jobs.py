@@ -119,6 +119,13 @@ async def test_a_closed_intake_and_a_full_disk_are_told_with_their_reasons(web: 
     assert answer.json()["free_bytes"] < answer.json()["reserve_bytes"]
 
 
+async def test_the_room_for_jobs_is_looked_at_before_anybody_asks(web: WebBox) -> None:
+    """So that who makes a job need not wait for it."""
+    async with asyncio.timeout(10):
+        while web.services.admission._seen is None:
+            await asyncio.sleep(0.01)
+
+
 async def test_jobs_are_listed_a_page_at_a_time_by_state(web: WebBox) -> None:
     jobs = [new_id() for _ in range(7)]
     for job in jobs:
