@@ -16,8 +16,8 @@ CLIPS ?= 3
 OUT ?= demo
 VIDEO ?=
 TESTS ?= tests
-# Tests that do not fill the machine by themselves, so that two of them share it.
-SIDE_BY_SIDE := tests/unit tests/property tests/integration/bus tests/integration/web
+# Tests that fill the machine, or measure what it does: one after the other. All others share it, two at a time.
+IN_A_ROW := tests/browser tests/faults tests/integration/monitor tests/integration/supervisor tests/integration/watch
 ARGS ?=
 CHAOS_TRIALS ?= 300
 WHAT ?=
@@ -54,8 +54,8 @@ demo: setup ## Make clips of a talk: make demo [VIDEO=any.mp4] [CLIPS=3] [OUT=de
 
 test: setup ## Run the tests: make test [TESTS=tests/unit] [ARGS="-n 2 --dist loadscope"]
 ifeq ($(TESTS)$(ARGS),tests)
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -n 2 --dist loadscope
-	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(SIDE_BY_SIDE))
+	$(BIN)/python -m pytest tests $(addprefix --ignore=,$(IN_A_ROW)) -n 2 --dist loadscope
+	$(BIN)/python -m pytest $(IN_A_ROW)
 else
 	$(BIN)/python -m pytest $(TESTS) $(ARGS)
 endif

@@ -87,6 +87,17 @@ class Run(Struct, frozen=True, kw_only=True):
         return {"all": spread(self.each), "last": spread(self.last), **counts}
 
 
+def joined(runs: Sequence[Run]) -> Run:
+    """Several runs as one."""
+    return Run(
+        each=[seconds for run in runs for seconds in run.each],
+        last=[seconds for run in runs for seconds in run.last],
+        missing=sum(run.missing for run in runs),
+        lost=sum(run.lost for run in runs),
+        events=sum(run.events for run in runs),
+    )
+
+
 async def watch(
     publish: Publish,
     events: int,

@@ -12,10 +12,8 @@ that starts, twenty a second.
 * stalled: 50 dashboards, alone and beside one that reads nothing, in turns of a second; each time it comes back with
   an old position, so that more waits for it than its buffers take. `alone_apart`: the p99 of one half of the turns
   without it over the other half's, so what chance alone makes of the same thing.
-* peer (needs the `bench` extra): FastAPI, Redis pub/sub and a WebSocket loop that encodes for each dashboard
-  (`bench/peers`), 25 dashboards. A job is made over HTTP, and one is started; until the last dashboard has it. Ours
-  runs its dispatcher meanwhile, the peer its Celery worker. `job_started_unstored`, for comparison: the peer's worker
-  tells the dashboards by PUBLISH from inside its task, and nothing is stored; ours and the others are, with fsync.
+* peer (needs the `bench` extra): the replaced stack and ours by turns (`bench.by_turns`).
+* stolen_share: what the host took of this machine's time meanwhile. Above a percent, tails are the host's.
 """
 
 from __future__ import annotations
@@ -29,42 +27,30 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import psutil
 import uvloop
 
 from bench.bare import bare
-from bench.dashboards import PER_S, Run, dashboards, spread, watch
-from bench.dispatcher import Samples, start
+from bench.by_turns import PEER_COUNT, by_turns, started
+from bench.dashboards import PER_S, Run, dashboards, joined, spread, watch
 from bench.ssot import servers
 from bench.web_box import WebProcess, web_config
 from bus.commit import outgoing
 from bus.connection import Bus
-from bus.events import Command, Event, JobCancelled, JobCreated, JobDownloading, JobSource, encode
 from bus.ids import new_id
 from bus.stored import Stored
 
 COUNTS = (1, 200, 500)
-PEER_COUNT = 25
 P50_ONE_MS, P99_500_MS, MEMORY_500_MB = 1.0, 25.0, 40.0
 PEER_SHARE = 0.5
 STALL_TURNS, STALL_EVENTS, STALL_PER_S = 10, 60, 50.0
 STALL_MISSED = 1000
 """Events that the one who stalls asks for: about 400 KB, of which the kernel takes some 250."""
 STALL_PEEK_BYTES = 1024
-
-
-def started(job: str) -> Event:
-    return JobDownloading(job=job, stage="download", attempt=1, worker="w")
-
-
-def created(job: str) -> Event:
-    source = JobSource(kind="url", location="https://example.org/talk.mp4", name="talk.mp4")
-    return JobCreated(job=job, origin=source)
 
 
 async def on_bus(bus: Bus, watcher: Bus, events: int) -> dict[str, Any]:
@@ -107,42 +93,9 @@ async def ours(events: int) -> dict[str, Any]:
                         report[f"feed_{count}"] = found.report()
                         report[f"memory_{count}_mb"] = round(web.rss_mb, 1)
                 report["stalled"] = await beside_stalled(web, bus)
-                dispatcher = start(web.config)
-                try:
-                    await beside_dispatcher(web, bus, events, report)
-                finally:
-                    dispatcher.kill()
-                    dispatcher.wait()
             finally:
                 web.end()
     return report
-
-
-async def beside_dispatcher(web: WebProcess, bus: Bus, events: int, report: dict[str, Any]) -> None:
-    """What is compared with the peer: like its worker, the dispatcher takes in every fact meanwhile."""
-
-    async def publish(job: str) -> None:
-        await bus.publish(started(job))
-
-    async with Samples(bus) as samples:
-        await samples.level((await bus.stream_state()).last_seq)
-    async with dashboards(web.port, PEER_COUNT, "/ws?rooms=admin", web.token) as shown:
-        report["job_started"] = (await watch(publish, events, "job:downloading", shown, PEER_COUNT)).report()
-        async with Posting(web.port, web.token) as post:
-
-            async def made(number: str) -> str:
-                job = await post(number)
-                ending.append(asyncio.create_task(end(job)))
-                return job
-
-            async def end(job: str) -> None:
-                # Jobs that stay open would soon be promised more room than the disk has.
-                await asyncio.sleep(1 / PER_S / 2)
-                await bus.publish(JobCancelled(job=job, by="bench"))
-
-            ending: list[asyncio.Task[None]] = []
-            report["job_made"] = (await watch(made, events, "job:created", shown, PEER_COUNT)).report()
-            await asyncio.gather(*ending)
 
 
 async def beside_stalled(web: WebProcess, bus: Bus) -> dict[str, Any]:
@@ -165,17 +118,13 @@ async def beside_stalled(web: WebProcess, bus: Bus) -> dict[str, Any]:
                 while len(sock.recv(STALL_PEEK_BYTES, socket.MSG_PEEK)) < STALL_PEEK_BYTES:
                     await asyncio.sleep(0.01)  # until it is served: a handshake is not what is measured
                 await turn("with")
-    alone = [spread(_together(turns["without"][half::2]))["p99_ms"] for half in (0, 1)]
+    alone = [spread(joined(turns["without"][half::2]).each)["p99_ms"] for half in (0, 1)]
     return {
-        **{name: spread(_together(found)) for name, found in turns.items()},
+        **{name: spread(joined(found).each) for name, found in turns.items()},
         "alone_apart": round(max(alone) / min(alone), 3),
         "missing": sum(found.missing for each in turns.values() for found in each),
         "lost": shown.lost,
     }
-
-
-def _together(turns: Sequence[Run]) -> list[float]:
-    return [seconds for found in turns for seconds in found.each]
 
 
 def stalled(web: WebProcess, epoch: str, seq: int) -> closing[socket.socket]:
@@ -188,77 +137,6 @@ def stalled(web: WebProcess, epoch: str, seq: int) -> closing[socket.socket]:
     head += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
     sock.sendall(head.encode())
     return closing(sock)
-
-
-class Posting:
-    """`POST /api/jobs` over one kept connection; the job's id."""
-
-    def __init__(self, port: int, token: str) -> None:
-        self._port = port
-        self._token = token
-
-    async def __aenter__(self) -> Posting:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._writer.close()
-
-    async def __call__(self, job: str) -> str:
-        body = msgspec.json.encode({"url": f"https://example.org/{job}.mp4"})
-        head = f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1:{self._port}\r\nAuthorization: Bearer {self._token}\r\n"
-        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        self._writer.write(head.encode() + body)
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(answer.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        told = msgspec.json.decode(await self._reader.readexactly(length))
-        if b" 201 " not in answer.split(b"\r\n", 1)[0]:
-            raise SystemExit(f"refused: {told}")
-        return str(told["job"])
-
-
-async def peer(events: int) -> dict[str, Any]:
-    from celery import Celery
-
-    from bench.peers.place import read_times
-    from bench.peers.stack import Client, Stack
-
-    report: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        stack = Stack(Path(folder))
-        queue = Celery(broker=f"redis+socket://{folder}/r.sock?virtual_host=1")
-        queue.conf.task_default_queue = "events"
-        client = Client(stack.port)
-        try:
-            await stack.up()
-            async with dashboards(stack.port, PEER_COUNT, "/ws") as shown:
-                for name, kind, event in (
-                    ("job_made", "job:created", created),
-                    ("job_started", "job:downloading", started),
-                ):
-
-                    async def publish(job: str, event: Callable[[str], Event] = event) -> None:
-                        messages: list[Event | Command] = [event(job)]
-                        if event is created:
-                            messages.append(Command(stage="download", job=job))
-                        await client.store(messages)
-
-                    report[name] = (await watch(publish, events, kind, shown, PEER_COUNT)).report()
-
-                async def hand_out(job: str) -> None:
-                    await asyncio.to_thread(queue.send_task, "jobs.start", (job, encode(started(job)).decode()))
-
-                def begins() -> dict[str, int]:
-                    now_ns, now_s = time.monotonic_ns(), time.time()
-                    told = read_times(stack.folder)["began"]
-                    return {job: now_ns - int((now_s - times[0]) * 1e9) for job, times in told.items()}
-
-                unstored = await watch(hand_out, events, "job:downloading", shown, PEER_COUNT, begins=begins)
-                report["job_started_unstored"] = unstored.report()
-        finally:
-            client.close()
-            stack.end()
-    return report
 
 
 def judged(report: dict[str, Any]) -> dict[str, bool]:
@@ -293,13 +171,22 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=120)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
+    before = psutil.cpu_times()
     report: dict[str, Any] = {"load_before": os.getloadavg()[0], "ours": uvloop.run(ours(arguments.events))}
-    if importlib.util.find_spec("fastapi") and importlib.util.find_spec("celery"):
-        report["peer"] = uvloop.run(peer(arguments.events))
+    with_peer = bool(importlib.util.find_spec("fastapi") and importlib.util.find_spec("celery"))
+    for who, found in uvloop.run(by_turns(arguments.events, with_peer=with_peer)).items():
+        report.setdefault(who, {}).update(found)
     report["load_after"] = os.getloadavg()[0]
+    report["stolen_share"] = round(stolen(before, psutil.cpu_times()), 4)
     report["judged"] = judged(report)
     print(json.dumps(report, indent=None if arguments.json else 2, ensure_ascii=False))
     return 0 if all(report["judged"].values()) else 1
+
+
+def stolen(before: Any, after: Any) -> float:
+    """The host's share of all processor time between two of `psutil.cpu_times()`."""
+    spent = sum(after) - sum(before)
+    return (after.steal - before.steal) / spent if spent else 0.0
 
 
 if __name__ == "__main__":

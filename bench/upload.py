@@ -28,8 +28,8 @@ from typing import Any
 
 import uvloop
 
+from bench.by_turns import started
 from bench.dashboards import PER_S, Dashboards, dashboards, spread, watch
-from bench.live import started
 from bench.raw_http import Kept
 from bench.web_box import WebProcess, web_box
 from bus.connection import Bus
