@@ -67,6 +67,8 @@ async def test_a_taker_goes_on_after_a_restart(nats: NatsBox) -> None:
     taken: list[int] = []
     async with bus.listen("evt.>", lambda stored: taken.append(stored.seq)):
         await writer.publish(action(1))
+        while not taken:  # stored is not yet told: the server is killed
+            await asyncio.sleep(0.005)
         await nats.restart()
         while bus.reconnects == 0:
             await asyncio.sleep(0.01)
