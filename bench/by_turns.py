@@ -133,8 +133,8 @@ async def _peer(events: int, runs: Runs) -> None:
             await stack.up()
             async with dashboards(stack.port, PEER_COUNT, "/ws") as shown:
                 for name, kind, event in (
-                    ("job_made", "job:created", created),
                     ("job_started", "job:downloading", started),
+                    ("job_made", "job:created", created),
                 ):
 
                     async def publish(job: str, event: Callable[[str], Event] = event) -> None:

@@ -13,7 +13,7 @@ that starts, twenty a second.
   an old position, so that more waits for it than its buffers take. `alone_apart`: the p99 of one half of the turns
   without it over the other half's, so what chance alone makes of the same thing.
 * peer (needs the `bench` extra): the replaced stack and ours by turns (`bench.by_turns`).
-* stolen_share: what the host took of this machine's time meanwhile. Above a percent, tails are the host's.
+* stolen_share: what the host took of this machine's time meanwhile.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def judged(report: dict[str, Any]) -> dict[str, bool]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=120)
+    parser.add_argument("--events", type=int, default=120, help="of each figure; with the peer, of each turn")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
     before = psutil.cpu_times()

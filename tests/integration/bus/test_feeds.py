@@ -67,7 +67,7 @@ async def test_a_taker_goes_on_after_a_restart(nats: NatsBox) -> None:
     taken: list[int] = []
     async with bus.listen("evt.>", lambda stored: taken.append(stored.seq)):
         await writer.publish(action(1))
-        while not taken:  # stored is not yet told: the server is killed
+        while not taken:  # what is stored and not told yet is lost to us with the server
             await asyncio.sleep(0.005)
         await nats.restart()
         while bus.reconnects == 0:
